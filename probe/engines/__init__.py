@@ -16,7 +16,7 @@ Importing this imports no framework.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.backbones.cut import Cuts, cut_network
-from probe.backbones.network import NetworkGraph, Node
+from probe.backbones.network import NetworkGraph, Node, Shape
 from probe.backbones.spec import BackboneSpec
 from probe.core.version import installed_versions
 from probe.engines.base import (
@@ -303,11 +303,11 @@ def function_of(network: NetworkGraph) -> Node | None:
     return next((node for node in network.nodes if node.op == "callable"), None)
 
 
-def mxnet_json(network: NetworkGraph) -> str:
-    """Return a network as MXNet's `-symbol.json`; needs no MXNet."""
+def mxnet_json(network: NetworkGraph, shapes: Mapping[str, Shape]) -> str:
+    """Return a network as MXNet's `-symbol.json`, with the shapes of variables; needs no MXNet."""
     from probe.engines.mxnet.graph import symbol_json
 
-    return symbol_json(network, {})
+    return symbol_json(network, shapes)
 
 
 def engine_facts() -> dict[str, str]:

@@ -21,6 +21,9 @@ from probe.export.graph import build_graph
 def export_mxnet(bundle: Bundle, out: Path) -> list[Path]:
     """Write a bundle for `mx.gluon.SymbolBlock.imports(symbol, ["data"], params)`.
 
+    The symbol has the shapes of its parameters, so that `mx.mod.Module(symbol, label_names=None)`
+    binds with that of the images alone.
+
     Outputs are probabilities and features; the input is uint8 (N, S, S, 3), already resized. If
     networks resize images differently, each has its own input; see `input_names`.
 
@@ -54,10 +57,11 @@ def export_mxnet(bundle: Bundle, out: Path) -> list[Path]:
         f"{'aux' if is_statistic(name) else 'arg'}:{name}": value
         for name, value in graph.arrays.items()
     }
+    shapes = {name: value.shape for name, value in graph.arrays.items()}
     about = json.dumps(about_json(bundle), indent=2, ensure_ascii=False) + "\n"
     with ExitStack() as stack:  # all three are on disk before one of them appears
         symbol, params, facts = (stack.enter_context(replacing(path)) for path in paths)
-        symbol.write_text(mxnet_json(graph.network), encoding="utf-8")
+        symbol.write_text(mxnet_json(graph.network, shapes), encoding="utf-8")
         with params.open("wb") as file:
             write_list(file, arrays)  # where MXNet's own writer would not say why it cannot
         facts.write_text(about, encoding="utf-8")

@@ -80,6 +80,19 @@ def test_mxnet_files_load_in_gluon(bundle: Bundle, tmp_path: Path, mx: Any) -> N
     assert json.loads(about.read_text())["classes"] == list(bundle.about.classes)
 
 
+def test_mxnets_module_infers_the_shapes_of_what_was_exported(
+    bundle: Bundle, tmp_path: Path, mx: Any
+) -> None:
+    export_mxnet(bundle, tmp_path / "digits")
+    symbol, arguments, states = mx.model.load_checkpoint(str(tmp_path / "digits"), 0)
+    module = mx.mod.Module(symbol, label_names=None)
+    module.bind(data_shapes=[("data", IMAGES.shape)], for_training=False)
+    module.set_params(arguments, states)
+    module.forward(mx.io.DataBatch([mx.nd.array(IMAGES)]), is_train=False)
+    found = module.get_outputs()[0].asnumpy()
+    np.testing.assert_allclose(found, bundle.predict_proba(list(IMAGES)), atol=1e-4)
+
+
 def test_an_ensemble_is_told_how_its_heads_are_exported(digits_cache: Path, tmp_path: Path) -> None:
     pytest.importorskip("onnx")
     asked = HeadRequest(solver="ridge", grid=True, folds=3, ensemble="average")
