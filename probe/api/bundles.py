@@ -62,7 +62,7 @@ def evaluate(
         Default: test, or the first one.
     group : str or sequence of str, optional
         As in `fit`: intervals are over groups.
-    tta : {"none", "flip", "crops5", "crops10", "scales"}
+    tta : {"none", "flip", "crops5", "crops10", "scales"}, or a list as ``flip,scales``
         Views of each image (test-time augmentation).
     combine : {"probabilities", "logits", "vote"}
         How views and bundles are combined.

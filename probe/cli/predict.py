@@ -56,9 +56,10 @@ Preprocess = Annotated[
     ),
 ]
 Tta = Annotated[
-    Literal["none", "flip", "crops5", "crops10", "scales"],
+    str,
     typer.Option(
-        help="Test-time augmentation: the views of each image that are predicted and combined."
+        help="Test-time augmentation, the views of each image that are predicted and combined: "
+        "none, flip, crops5, crops10, scales, or a list as flip,scales, of which flip mirrors each."
     ),
 ]
 Combine = Annotated[

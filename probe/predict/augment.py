@@ -6,6 +6,9 @@
     crops10  the same five, and each of them mirrored
     scales   plain; the central 7/8 and 3/4 of the sides, enlarged to the input size
 
+In a list, as ``flip,scales``, views are put together, and flip mirrors each of the others; so
+``flip,crops5`` is crops10.
+
 The first view is always the plain one. `flip` and `crops5` are also views of `probe extract
 --views`, so that the cache may have their features.
 
@@ -22,6 +25,8 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from probe.core.options import words
+from probe.errors import UsageError
 from probe.evaluation.logits import softmax
 from probe.evaluation.multilabel import HALF
 from probe.evaluation.task import MULTI_LABEL
@@ -35,6 +40,32 @@ COMBINATIONS = ("probabilities", "logits", "vote")
 ZOOMS = (7 / 8, 3 / 4)
 
 
+def read_tta(text: str) -> str:
+    """Return what `--tta` asks for in its shortest form, the same for the same views.
+
+    Raises
+    ------
+    UsageError
+        It is neither a name in `TTA` nor a list of them without none.
+    """
+    names = set(words(text))
+    if not names or not names <= {*TTA} or ("none" in names and len(names) > 1):
+        raise UsageError(f"--tta {text}: expected {', '.join(TTA)}, or a list as flip,scales")
+    if {"flip", "crops5"} <= names:
+        names |= {"crops10"}
+    if "crops10" in names:
+        names -= {"flip", "crops5"}
+    return ",".join(name for name in TTA if name in names)
+
+
+def tta_count(tta: str) -> int:
+    """Return the number of views of each image; see `read_tta`."""
+    if tta in TTA:
+        return TTA[tta]
+    flip, crops, scales = _parts(tta)
+    return (1 + flip) * (1 + 4 * crops + len(ZOOMS) * scales)
+
+
 def augmented(image: UInt8Image, spec: PreprocessSpec, tta: str) -> list[UInt8Image]:
     """Return the views of an image at the network's input size, the plain one first.
 
@@ -42,14 +73,20 @@ def augmented(image: UInt8Image, spec: PreprocessSpec, tta: str) -> list[UInt8Im
     ----------
     image : uint8, (height, width, 3), RGB
     tta : str
-        A name in `TTA`.
+        As `read_tta` returns it.
     """
-    if tta in CACHED:
-        return image_views(image, spec, tta)
-    if tta == "crops10":
-        five = image_views(image, spec, "crops5")
-        return [*five, *(np.ascontiguousarray(one[:, ::-1]) for one in five)]
-    return [resize_image(image, spec), *(_zoomed(image, spec, keep) for keep in ZOOMS)]
+    flip, crops, scales = _parts(tta)
+    found = image_views(image, spec, "crops5" if crops else "none")
+    if scales:
+        found += [_zoomed(image, spec, keep) for keep in ZOOMS]
+    return found + [np.ascontiguousarray(one[:, ::-1]) for one in found if flip]
+
+
+def _parts(tta: str) -> tuple[bool, bool, bool]:
+    """Return whether images are mirrored, their corners taken, and their centre enlarged."""
+    names = words(tta)
+    both = "crops10" in names
+    return both or "flip" in names, both or "crops5" in names, "scales" in names
 
 
 def _zoomed(image: UInt8Image, spec: PreprocessSpec, keep: float) -> UInt8Image:

@@ -22,10 +22,11 @@ from probe.extraction.cached_rows import CachedRows
 from probe.predict.augment import (
     CACHED,
     COMBINATIONS,
-    TTA,
     augmented,
     combine,
     combine_labels,
+    read_tta,
+    tta_count,
 )
 from probe.preprocess.views import view_count
 
@@ -111,7 +112,7 @@ class Predictor:
     bundles : sequence of Bundle
         Bundles with the same classes; their order is that of the first bundle.
     tta : str
-        A name in `TTA`.
+        See `probe.predict.augment.read_tta`.
     combination : str
         One of `COMBINATIONS`.
     equal : bool
@@ -136,7 +137,8 @@ class Predictor:
         store: Store | None = None,
     ) -> None:
         check_words(tta, combination)
-        self.bundles, self.tta, self.combination = tuple(bundles), tta, combination
+        self.bundles, self.tta, self.combination = tuple(bundles), read_tta(tta), combination
+        self._views = tta_count(self.tta)
         self.classes = bundles[0].about.classes
         if len({bundle.about.task for bundle in bundles}) > 1:
             raise UsageError(
@@ -147,8 +149,8 @@ class Predictor:
         self._columns = [_columns(self.classes, bundle) for bundle in bundles]
         self.weights = np.ones(len(bundles)) if equal else validation_weights(bundles)
         self._cached: list[CachedFeatures] = []
-        if store is not None and tta in CACHED:
-            self._cached = [CachedFeatures(bundle, store, tta) for bundle in bundles]
+        if store is not None and self.tta in CACHED:
+            self._cached = [CachedFeatures(bundle, store, self.tta) for bundle in bundles]
 
     @property
     def task(self) -> Task:
@@ -159,12 +161,12 @@ class Predictor:
     def batch_size(self) -> int:
         """Images at a time: as many as fill a batch on every device of a network, at most."""
         engines = [one.engine for bundle in self.bundles for one in bundle.networks]
-        return max(max(one.batch_size * one.devices for one in engines) // TTA[self.tta], 1)
+        return max(max(one.batch_size * one.devices for one in engines) // self._views, 1)
 
     @property
     def pixels(self) -> int:
         """The length of what `pack` returns."""
-        return sum(TTA[self.tta] * bundle.pixels for bundle in self.bundles)
+        return sum(self._views * bundle.pixels for bundle in self.bundles)
 
     @property
     def has_cached_features(self) -> bool:
@@ -196,7 +198,7 @@ class Predictor:
         """
         fresh = np.array([row for row, one in enumerate(contents) if one is None], np.intp)
         found: Features = []
-        start, views = 0, TTA[self.tta]
+        start, views = 0, self._views
         for number, bundle in enumerate(self.bundles):
             size = views * bundle.pixels
             rows = None
@@ -226,7 +228,7 @@ class Predictor:
 
     def answer(self, features: Features) -> Answers:
         """Return the predictions of images from the features of all bundles and views."""
-        views = TTA[self.tta]
+        views = self._views
         every, weights, verdicts = [], [], []
         for bundle, columns, weight, rows in zip(
             self.bundles, self._columns, self.weights, features, strict=True
@@ -251,7 +253,7 @@ class Predictor:
             return every[0] if alone else combine(every, weights, self.combination), None
         pairs = zip(self.bundles, self._columns, strict=True)
         thresholds = np.stack([bundle.thresholds[columns] for bundle, columns in pairs])
-        thresholds = np.repeat(thresholds, TTA[self.tta], axis=0)
+        thresholds = np.repeat(thresholds, self._views, axis=0)
         if len(every) == 1:
             return every[0], thresholds[0]
         return combine_labels(every, thresholds, weights, self.combination)
@@ -291,8 +293,7 @@ def _threshold(bundles: Sequence[Bundle], combination: str) -> Threshold | None:
 
 def check_words(tta: str, combination: str, weighting: str = "val") -> None:
     """Raise UsageError unless the names are known; commands check it before they load anything."""
-    if tta not in TTA:
-        raise UsageError(f"--tta {tta}: expected {', '.join(TTA)}")
+    read_tta(tta)
     if combination not in COMBINATIONS:
         raise UsageError(f"--combine {combination}: expected {', '.join(COMBINATIONS)}")
     if weighting not in ("val", "equal"):

@@ -29,7 +29,7 @@ from probe.heads.grid import CHOICE_METRICS
 from probe.heads.normalize import Normalization
 from probe.heads.prototype import Distance
 from probe.heads.schedule import Schedule
-from probe.predict.augment import COMBINATIONS, TTA
+from probe.predict.augment import COMBINATIONS
 from probe.predict.explain import MAPS
 
 
@@ -163,7 +163,6 @@ def test_the_choices_are_those_of_the_code_behind_them() -> None:
         ("promote", "--schedule"): get_args(tuning.ScheduleName),
         ("promote", "--bn"): get_args(tuning.BatchNorm),
         ("promote", "--sampling"): get_args(tuning.Sampling),
-        ("predict", "--tta"): tuple(TTA),
         ("predict", "--combine"): COMBINATIONS,
         ("explain", "--heatmap"): MAPS,
         ("export", "--to"): tuple(FORMATS),

@@ -19,7 +19,7 @@ from probe.errors import BundleError, DataError, ImageError, UsageError
 from probe.evaluation.statistics import apply_temperature
 from probe.heads import load_head
 from probe.predict import Prediction, Predictor, find_images, find_inputs, predict_images
-from probe.predict.augment import COMBINATIONS, TTA, augmented, combine
+from probe.predict.augment import COMBINATIONS, TTA, augmented, combine, read_tta, tta_count
 from probe.predict.evaluate import evaluate
 from probe.preprocess.spec import TORCHVISION
 from probe.runs.fit import HEAD, HeadRequest
@@ -189,13 +189,27 @@ def test_views_in_the_cache_serve_for_augmentation(
     np.testing.assert_allclose(found.scored.probabilities, fresh.scored.probabilities, atol=1e-4)
 
 
-@pytest.mark.parametrize("tta", sorted(TTA))
+@pytest.mark.parametrize("tta", [*sorted(TTA), "flip,scales", "crops5,scales", "crops10,scales"])
 def test_views_have_the_networks_size_and_the_plain_one_first(tta: str) -> None:
     image = np.random.default_rng(0).integers(0, 256, (50, 80, 3), dtype=np.uint8)
     views = augmented(image, TORCHVISION.with_size(32), tta)
-    assert [view.shape for view in views] == [(32, 32, 3)] * TTA[tta]
+    assert [view.shape for view in views] == [(32, 32, 3)] * tta_count(tta)
     np.testing.assert_array_equal(views[0], augmented(image, TORCHVISION.with_size(32), "none")[0])
-    assert len({view.tobytes() for view in views}) == TTA[tta]  # no view twice
+    assert len({view.tobytes() for view in views}) == tta_count(tta)  # no view twice
+    if "flip" in tta or "crops10" in tta:
+        half = len(views) // 2
+        for plain, mirrored in zip(views[:half], views[half:], strict=True):
+            np.testing.assert_array_equal(plain[:, ::-1], mirrored)
+
+
+def test_views_are_named_once_in_any_order() -> None:
+    assert read_tta(" scales, flip,flip") == "flip,scales"
+    assert read_tta("flip,crops5") == read_tta("crops10,crops5") == "crops10"
+    assert [tta_count(name) for name in TTA] == list(TTA.values())
+    assert [tta_count(read_tta(one)) for one in ("scales,flip", "crops10,scales")] == [6, 14]
+    for wrong in ("", "flip,spin", "none,flip", "flip+scales"):
+        with pytest.raises(UsageError, match=r"--tta .*expected none, flip.* as flip,scales"):
+            read_tta(wrong)
 
 
 def test_lists_of_windows_and_names_that_are_no_text(tmp_path: Path) -> None:
