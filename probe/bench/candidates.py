@@ -33,17 +33,17 @@ from probe.datasets.forms import shards
 from probe.datasets.forms.formats import is_dataset_file
 from probe.datasets.tables.table import is_table
 from probe.errors import UsageError
-from probe.preprocess.spec import RESIZES
+from probe.preprocess.spec import check_resize
 from probe.weights import check_not_weights, is_network, network_name
 
 SPEC = re.compile(
-    r"(?P<backbone>\w+)(/(?P<layers>\w+(\+\w+)*)(:(?P<pool>\w+))?)?(@(?P<size>\d+)(:(?P<resize>[a-z]+))?)?"
+    r"(?P<backbone>\w+)(/(?P<layers>\w+(\+\w+)*)(:(?P<pool>\w+))?)?(@(?P<size>\d+)(:(?P<resize>[a-z]+|[0-9]+))?)?"
     r"(=(?P<weights>.+))?"
 )
 # the network of a file: layers there are named as its author liked
 FOREIGN = re.compile(
     r"(?P<backbone>[\w.-]+\.onnx)(/(?P<layers>[^@]+?)(:(?P<pool>avg|max|cls|flatten|none))?)?"
-    r"(@(?P<size>\d+)(:(?P<resize>[a-z]+))?(=(?P<weights>.+))?)?"
+    r"(@(?P<size>\d+)(:(?P<resize>[a-z]+|[0-9]+))?(=(?P<weights>.+))?)?"
 )
 GRAMMAR = "BACKBONE[/LAYER[+LAYER][:POOL]][@SIZE[:RESIZE]][=WEIGHTS]"
 
@@ -56,7 +56,7 @@ class Candidate:
     ----------
     size : int, optional
         Side of the network's input in pixels.
-    resize : {"crop", "squash", "pad"}, optional
+    resize : {"crop", "squash", "pad"} or pixels as text, optional
     weights : str, optional
         None means ``auto``.
     entry : str, optional
@@ -132,11 +132,7 @@ def parse_candidate(text: str) -> Candidate:
             "beginning of an entry's name (`probe cache list`)"
         )
     backbone, layers = found["backbone"], tuple((found["layers"] or "").split("+"))
-    if found["resize"] not in (None, *RESIZES):
-        raise UsageError(
-            f"--backbones {text}: {found['resize']} is none of {', '.join(RESIZES)}, the ways to "
-            "resize an image"
-        )
+    check_resize(f"--backbones {text}: to resize by", found["resize"])
     if not backbone.endswith(ENDING):
         backbone = BACKBONES[backbone].name
         for layer in filter(None, layers):
@@ -159,7 +155,7 @@ def read_name(text: str) -> re.Match[str] | None:
 
 def _place_in(text: str) -> tuple[str | None, str]:
     """Return the path that a text begins with, if any, and the text with the network's name."""
-    parts = re.sub(r"@\d+(:[a-z]+)?$", "", text).split("/")
+    parts = re.sub(r"@\d+(:[a-z0-9]+)?$", "", text).split("/")
     for count in range(len(parts), 0, -1):
         place = "/".join(parts[:count])
         if place and is_network(place):

@@ -17,7 +17,6 @@ from probe.cli.options import CacheDir, DatasetName, DatasetRoot, Seed, cache_fo
 from probe.cli.reading import takes_reading
 from probe.core.reading import AS_IT_IS, ReadOptions
 from probe.core.urls import typed_command
-from probe.preprocess.spec import Resize
 
 if TYPE_CHECKING:
     from probe.extraction.request import Request
@@ -74,10 +73,12 @@ Size = Annotated[
     ),
 ]
 ResizeName = Annotated[
-    Resize | None,
+    str | None,
     typer.Option(
+        metavar="crop|squash|pad|PIXELS",
         help="How an image becomes the square input: crop cuts the middle out, squash stretches "
-        "the whole image, pad keeps it whole with borders.",
+        "the whole image, pad keeps it whole with borders; 256 brings the shorter side to 256 "
+        "pixels, of which the middle --size are cut out.",
         show_default="as the weights were trained",
     ),
 ]

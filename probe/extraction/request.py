@@ -580,7 +580,9 @@ def with_recorded_name(request: Request, key: FeatureKey) -> Request:
 
 def _named_resize(weights: ResolvedWeights, preprocess: PreprocessSpec) -> str | None:
     own = weights.preprocess.with_size(preprocess.size)
-    return None if preprocess == own else preprocess.resize
+    if preprocess == own:
+        return None
+    return preprocess.resize if preprocess.crop_fraction == 1 else str(preprocess.short_side)
 
 
 def _recorded_resize(values: Mapping[str, Any], key: FeatureKey) -> str | None:

@@ -48,7 +48,7 @@ from probe.extraction.cached_rows import CachedRows
 from probe.extraction.extract import extract_features
 from probe.extraction.job import decide
 from probe.preprocess.load import load_preprocess
-from probe.preprocess.spec import RESIZES, PreprocessSpec
+from probe.preprocess.spec import PreprocessSpec, check_resize
 from probe.weights import (
     ResolvedWeights,
     backbone_called,
@@ -89,7 +89,8 @@ class FrozenBackbone(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # 
     size : int, optional
         Side of the network's input in pixels. Default: the weights' own.
     resize : {"crop", "squash", "pad"}, optional
-        How images become square. Default: as the weights were trained.
+        How images become square; or the shorter side in pixels as a text, ``"256"``, of which the
+        middle `size` are cut out. Default: as the weights were trained.
     batch_size : int, optional
         Default: by input size. It moves no number.
     n_jobs : int, default=1
@@ -371,7 +372,7 @@ def check_parameters(given: dict[str, Any]) -> None:
     jobs = given["n_jobs"]
     _check(given, "n_jobs", _count(jobs) or jobs == -1, "at least 1, or -1", optional=True)
     _check(given, "pool", given["pool"] in POOLS, ", ".join(POOLS), optional=True)
-    _check(given, "resize", given["resize"] in RESIZES, ", ".join(RESIZES), optional=True)
+    check_resize("resize", given["resize"])
     check_engine_name(given["engine"])
     check_device_name(given["device"])
 

@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -160,23 +161,37 @@ class PreprocessSpec:
         """Return the spec for another input size, another resize policy, or both.
 
         With either the crop fraction becomes 1, so that an image which already has the requested
-        size is fed as it is. The weights' own size without a policy changes nothing.
+        size is fed as it is. The weights' own size without a policy changes nothing. A number of
+        pixels as the policy brings the shorter side to them, and the central square of the size is
+        cut out, as ``Resize(256), CenterCrop(227)``.
 
         Raises
         ------
         UsageError
-            The size is out of range, or there is no such policy.
+            The size is out of range, there is no such policy, or the shorter side would be less
+            than the size.
         """
-        if resize is not None and resize not in RESIZES:
-            raise UsageError(f"--resize {resize}: expected {', '.join(RESIZES)}")
+        check_resize("--resize", resize)
+        if resize is not None and resize.isdecimal():
+            return self._cropped(self.size if size is None else size, int(resize))
         if resize is None and size in (None, self.size):
             return self
         return replace(
             self,
             size=self.size if size is None else size,
-            resize=self.resize if resize is None else resize,
+            resize=self.resize if resize is None else cast("Resize", resize),
             crop_fraction=1.0,
         )
+
+    def _cropped(self, size: int, side: int) -> PreprocessSpec:
+        if not size <= side <= MAX_SIDE:
+            raise UsageError(
+                f"--resize {side}: the shorter side of which {size} pixels are cut out has {size} "
+                f"to {MAX_SIDE}"
+            )
+        if ("crop", size, side) == (self.resize, self.size, self.short_side):
+            return self  # the same pixels have one key, however the fraction was rounded
+        return replace(self, size=size, resize="crop", crop_fraction=size / side)
 
     def to_json(self) -> dict[str, Any]:
         """Return the spec as plain JSON values, `name` included.
@@ -251,6 +266,14 @@ class PreprocessSpec:
     def short_side(self) -> int:
         """Length in pixels of the shorter side before the crop; of both sides under ``squash``."""
         return math.floor(self.size / self.crop_fraction + 1e-9)
+
+
+def check_resize(option: str, resize: str | None) -> None:
+    """Raise UsageError unless it is None, one of `RESIZES`, or the shorter side in pixels."""
+    if resize is not None and resize not in RESIZES and not re.fullmatch("[0-9]{1,9}", resize):
+        raise UsageError(
+            f"{option} {resize}: expected {', '.join(RESIZES)}, or the shorter side in pixels"
+        )
 
 
 def _finite(value: object) -> bool:

@@ -58,8 +58,16 @@ def test_what_is_no_candidate_shows_the_grammar(text: str) -> None:
 
 
 def test_an_unknown_way_to_resize_lists_the_known_ones() -> None:
-    with pytest.raises(UsageError, match="stretch is none of crop, squash, pad"):
+    with pytest.raises(
+        UsageError, match="to resize by stretch: expected crop, squash, pad, or the"
+    ):
         parse_candidate("vgg16@64:stretch")
+
+
+def test_a_side_to_crop_from_is_read_back() -> None:
+    name = feature_name("vgg16", "pool5", "avg", 227, "auto", resize="256")
+    assert name == "vgg16/pool5@227:256"
+    assert (parse_candidate(name).size, parse_candidate(name).resize) == (227, "256")
 
 
 def test_a_misspelt_backbone_or_layer_is_refused_at_once() -> None:

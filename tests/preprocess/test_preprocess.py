@@ -412,6 +412,42 @@ def test_the_window_is_the_part_of_the_image_that_the_input_shows(
         assert off.max() <= 0.6 + side / 64  # rounding, and a pixel of the input at the edges
 
 
+def test_a_side_to_crop_from_is_what_torchvision_says() -> None:
+    image = np.random.default_rng(5).integers(0, 256, (90, 120, 3), dtype=np.uint8)
+    found = TORCHVISION.with_size(56, "64")
+    assert found.describe_resizing().startswith("shorter side to 64 then centre crop 56,")
+    whole = np.asarray(Image.fromarray(image).resize((85, 64), Image.Resampling.BILINEAR))
+    np.testing.assert_array_equal(resize_image(image, found), whole[4:60, 14:70])
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (TORCHVISION.with_size(224, "256"), TORCHVISION),
+        (TORCHVISION.with_size(None, "256"), TORCHVISION),
+        (TORCHVISION.with_size(64, "64"), TORCHVISION.with_size(64, "crop")),
+        (TORCHVISION.with_size(64, "72"), TORCHVISION.with_size(64, "73")),
+        (TORCHVISION.with_size(64, "72"), TORCHVISION.with_size(64)),
+        (TORCHVISION.with_size(64, "72"), TORCHVISION.with_size(64, "squash")),
+        (replace(TORCHVISION, crop_fraction=0.9).with_size(224, "248"),
+         replace(TORCHVISION, crop_fraction=0.9)),
+        (CAFFENET.with_size(227, "256"), CAFFENET),
+    ],
+)  # fmt: skip
+def test_keys_differ_exactly_where_pixels_do(one: PreprocessSpec, other: PreprocessSpec) -> None:
+    image = np.random.default_rng(6).integers(0, 256, (290, 410, 3), dtype=np.uint8)
+    same = np.array_equal(resize_image(image, one), resize_image(image, other))
+    assert same == (one.identity() == other.identity())
+
+
+@pytest.mark.parametrize(
+    ("size", "resize"), [(64, "63"), (64, "0"), (64, "-3"), (64, "stretch"), (64, "9999999")]
+)
+def test_a_side_that_cannot_be_cropped_from_is_refused(size: int, resize: str) -> None:
+    with pytest.raises(UsageError, match=f"--resize {resize}: "):
+        TORCHVISION.with_size(size, resize)
+
+
 @pytest.mark.parametrize("field", [f.name for f in fields(PreprocessSpec) if f.name != "name"])
 def test_each_field_is_part_of_the_identity(field: str) -> None:
     other = {
