@@ -112,7 +112,7 @@ def our_steps(name: str, fed: bool) -> Iterator[None]:
     stream = batches()
     batch = next(stream)
     while True:
-        training.forward(batch).asnumpy()
+        training.forward(batch, 1).asnumpy()
         training._update(1)
         training.network.state.weights.array.wait_to_read()
         if fed:

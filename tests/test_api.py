@@ -241,7 +241,7 @@ def test_help_says_what_there_is() -> None:
         (lambda f: probe.fit(f, cache_dir="elsewhere"), UsageError, "the features lie in"),
         pytest.param(probe.promote, UsageError, "give a Run", marks=needs_mxnet),
         pytest.param(
-            lambda f: probe.promote("x", resume=True, epochs=3), UsageError, "epochs",
+            lambda f: probe.promote("x", resume=True, wd=0.1), UsageError, "wd=: a run that is",
             marks=needs_mxnet,
         ),
         (lambda f: probe.bench("photos", []), UsageError, "at least one"),

@@ -9,7 +9,7 @@ finished is kept, and the same call goes on from there.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from os import PathLike
@@ -65,7 +65,7 @@ def extract(
     layer: str | None = None,
     pool: str | None = None,
     size: int | None = None,
-    resize: str | None = None,
+    resize: str | int | None = None,
     split: str | Sequence[str] | None = None,
     per_class: int | None = None,
     limit: int | None = None,
@@ -120,8 +120,9 @@ def extract(
         How a map is reduced; default avg.
     size : int, optional
         Side of the network's input in pixels. Default: the weights' own.
-    resize : {"crop", "squash", "pad"}, optional
-        How an image becomes square. Default: as the weights were trained.
+    resize : {"crop", "squash", "pad"} or int, optional
+        How an image becomes square; a number is the shorter side in pixels, of which the middle
+        `size` are cut out. Default: as the weights were trained.
     split : str or sequence of str, optional
         Only these of ``train``, ``val`` and ``test``.
     per_class, limit : int, optional
@@ -176,7 +177,8 @@ def extract(
     (made,) = _entries(
         dataset, [] if layer is None else [layer], backbone=backbone, name=name,
         dataset_root=dataset_root, weights=weights, preprocess=preprocess, mean=mean, pool=pool,
-        size=size, resize=resize, split=split, per_class=per_class, limit=limit, coarse=coarse,
+        size=size, resize=None if resize is None else str(resize), split=split,
+        per_class=per_class, limit=limit, coarse=coarse,
         skip_bad=skip_bad, reading=reading, seed=seed, batch_size=batch_size,
         workers=workers, engine=engine,
         device=device, scheduler=scheduler, dtype=dtype, views=views, strict=strict,
@@ -533,7 +535,7 @@ def bench(
     layer: str | Sequence[str] | None = None,
     pool: str | None = None,
     size: str | int | Sequence[int] | None = None,
-    resize: str | None = None,
+    resize: str | int | None = None,
     weights: str | Sequence[str] | Mapping[str, AnyPath] | None = None,
     preprocess: str | Sequence[str] | Mapping[str, AnyPath] | None = None,
     mean: str | Sequence[str] | Mapping[str, AnyPath] | None = None,
@@ -584,7 +586,7 @@ def bench(
         Heads to fit; grids are searched.
     layer : str or sequence of str, optional
         Each backbone takes those of its own, from one pass.
-    pool, resize : str, optional
+    pool, resize : optional
     size : int or sequence of int, optional
         Side of the input for all, or several.
     concat : str or sequence of str, optional
@@ -631,7 +633,8 @@ def bench(
     options = BenchOptions(
         backbones=backbones, dataset=[given_dataset(one, cache_dir=folder) for one in several],
         dataset_root=dataset_root, heads=heads, layer=layer, pool=pool, size=size,
-        resize=resize, weights=weights, preprocess=preprocess, mean=mean, concat=concat, pca=pca,
+        resize=None if resize is None else str(resize), weights=weights,
+        preprocess=preprocess, mean=mean, concat=concat, pca=pca,
         val_size=val_size, folds=folds, repeats=repeats, group=group, metric=metric,
         sample_weight=sample_weight, per_class=per_class, limit=limit, coarse=coarse,
         skip_bad=skip_bad, reading=reading, seed=seed, batch_size=batch_size,
@@ -661,10 +664,11 @@ def promote(
     lr_mult: str | Sequence[str] | Mapping[str, float] | None = None,
     bn: str | None = None,
     epochs: int = 8,
+    steps: int | None = None,
     batch_size: int = 32,
     accumulate: int = 1,
     optimizer: str = "adamw",
-    lr: float | None = None,
+    lr: float | str | Sequence[float] | None = None,
     momentum: float = 0.9,
     wd: float = 1e-4,
     schedule: str = "cosine",
@@ -692,15 +696,17 @@ def promote(
     """Fine-tune the network behind a run, from where its probe ended, as `probe promote` does.
 
     Images that the run held out are watched after each epoch and choose the best one; the test
-    images are scored once, at the end. What was interrupted goes on with ``resume=True``.
+    images are scored once, at the end. What was interrupted goes on with ``resume=True``, and with
+    `epochs` beside it goes on longer, as a finished run does, too.
 
     Parameters
     ----------
     run : Run, str, path or None
         Or a run's name, its beginning, or its folder. None for the newest run, or the winner of a
         bench made after it; with `resume`, for the newest that was interrupted.
-    start : {"probe", "fresh", "scratch"}
-        From the fitted head; from a fresh one on the same weights; from random weights everywhere.
+    start : {"probe", "zeros", "fresh", "scratch"}
+        From the fitted head; from one of zeros, or of random weights, on the same backbone; from
+        random weights everywhere.
     weights, dataset_root : path, optional
         Where the weights and the images are now. Default: where they were found before.
     group : str or sequence of str, optional
@@ -719,12 +725,15 @@ def promote(
     epochs, batch_size, accumulate : int
         Passes over the images; images a batch, of which what is left over after the whole ones
         differs in each epoch; batches a step.
+    steps : int, optional
+        Steps in all, in place of `epochs`; the warmup has an eighth of them at most.
     optimizer : {"adamw", "adam", "sgd"}
         sgd follows MXNet's momentum rule, ``m = momentum * m - lr * g; w = w + m``: a past gradient
         keeps the learning rate of its step, where torch multiplies the whole momentum by the
         current one. The two differ only while a schedule or warmup changes the learning rate.
-    lr : float, optional
-        Highest learning rate. Default: 0.001 for sgd, 0.0001 for the others.
+    lr : float or sequence of float, optional
+        Highest learning rate. Default: 0.001 for sgd, 0.0001 for the others. Of several each is
+        trained, and validation images choose.
     momentum, wd : float
         SGD momentum; weight decay, never on biases and norms.
     warmup : float
@@ -754,13 +763,15 @@ def promote(
         What the process may take, as ``"1GB"``.
     patience : int, default=0
         Stop after so many epochs without a better one; 0 never does.
-    compare : str or sequence of {"fresh", "scratch", "last-layer"}
+    compare : str or sequence of {"zeros", "fresh", "scratch", "last-layer"}
         Train these controls too.
     log
         As in `fit`.
     resume : bool, default=False
-        Go on with an interrupted run; its own options hold. `log` may name other listeners; an
-        object has to be given again.
+        Go on with an interrupted run; its own options hold. With `epochs`, or `steps` where it
+        was given at the start, go on to that length: an interrupted run in its folder, a finished
+        one as a new run, with a schedule that is planned anew over the whole length. `log` may
+        name other listeners; an object has to be given again.
     out, seed, cache_dir, quiet
         As in `fit`.
 
@@ -777,37 +788,41 @@ def promote(
         Its argument is the folder in which ``resume=True`` goes on.
     """
     from probe.finetune.options import Options
-    from probe.finetune.request import unfinished
     from probe.runs.listeners import listeners_of, names_of
     from probe.screen import console
     from probe.screen.training import go_on, train_new
 
     folder = _folder_of(run, cache_dir)
     call = current.get()
+    _check_length(call.given)
     with console.quiet(quiet):
         if resume:
-            others = {*call.given} - {"run", "resume", "cache_dir", "workers", "log", "quiet"}
+            same = {"run", "resume", "cache_dir", "workers", "log", "quiet", "epochs", "steps"}
+            others = {*call.given} - same
             if others:
                 raise UsageError(
                     f"{min(others)}=: a run that is resumed keeps its options, so that it ends as "
                     "if it had never stopped; leave it out"
                 )
-            target = unfinished(folder / "runs") if run is None else _place(run, folder)
-            done = go_on(target, folder, workers=workers or default_workers(), log=log).done
+            done = go_on(
+                None if run is None else _place(run, folder), folder,
+                workers=workers or default_workers(), log=log, steps=steps,
+                epochs=epochs if "epochs" in call.given else None, command=call.text,
+            ).done  # fmt: skip
             return Run(folder=done.folder, result=done.result, cache_dir=folder)
         listeners = listeners_of(log)
         options = Options.of(
             start=start, freeze=freeze, unfreeze=unfreeze,
             backbone_lr_mult=backbone_lr_mult, head_lr_mult=head_lr_mult, layer_decay=layer_decay,
-            lr_mult=lr_mult, bn=bn, epochs=epochs, batch_size=batch_size, accumulate=accumulate,
-            optimizer=optimizer, lr=lr, momentum=momentum, wd=wd, schedule=schedule,
-            warmup=warmup, clip=clip, ema=ema, label_smoothing=label_smoothing, augment=augment,
-            mixup=mixup, train_sizes=train_sizes, sampling=sampling, ohem=ohem,
-            patience=patience, seed=seed,
+            lr_mult=lr_mult, bn=bn, epochs=epochs, steps=steps, batch_size=batch_size,
+            accumulate=accumulate, optimizer=optimizer, lr=lr, momentum=momentum, wd=wd,
+            schedule=schedule, warmup=warmup, clip=clip, ema=ema,
+            label_smoothing=label_smoothing, augment=augment, mixup=mixup,
+            train_sizes=train_sizes, sampling=sampling, ohem=ohem, patience=patience, seed=seed,
         )  # fmt: skip
         source, asked = _to_promote(
             run, folder, options, dataset_root=dataset_root, weights=weights,
-            sampling_weights=sampling_weights, compare=compare, log=names_of(log),
+            sampling_weights=sampling_weights, compare=compare, lr=lr, log=names_of(log),
             group=group, max_memory=max_memory, command=call.text,
         )  # fmt: skip
         made = train_new(
@@ -840,6 +855,11 @@ def _to_promote(
     return open_source(chosen, asked.places(folder)), asked
 
 
+def _check_length(given: Iterable[str]) -> None:
+    if {"epochs", "steps"} <= {*given}:
+        raise UsageError("epochs=, steps=: the length is given twice; leave out one of them")
+
+
 @checked
 def forecast(
     run: Run | str | Path | None,
@@ -865,7 +885,7 @@ def forecast(
     weights, dataset_root, group, sampling_weights, workers, max_memory
         As in `promote`.
     **recipe
-        How would be trained: `epochs`, `lr`, `freeze` and the like, as in `promote`.
+        How would be trained: `epochs` or `steps`, `lr`, `freeze` and the like, as in `promote`.
     cache_dir, quiet
         As in `fit`.
 
@@ -886,11 +906,13 @@ def forecast(
 
     folder = _folder_of(run, cache_dir)
     known = {one.name for one in fields(Options)} - {"sizes"} | {"train_sizes"}
+    _check_length(recipe)
     options = Options.of(**as_in(promote, recipe, sorted(known)))
     with console.quiet(quiet):
         source, asked = _to_promote(
             run, folder, options, dataset_root=dataset_root, weights=weights,
             sampling_weights=sampling_weights, group=group, max_memory=max_memory,
+            lr=recipe.get("lr"),
         )  # fmt: skip
         return foretell_shown(source, asked, workers=workers or default_workers())
 

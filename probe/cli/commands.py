@@ -29,7 +29,7 @@ RENAMED: dict[str, dict[str, str]] = {
     "bundle": {"--folds": "--fold-heads"},
     "explain": {"--map": "--heatmap", "-k": "--neighbours"},
     "promote": {
-        "--head": "--start probe, fresh or scratch",
+        "--head": "--start probe, zeros, fresh or scratch",
         "--from-scratch": "--start scratch",
         "--sample-weights": "--sampling-weights FILE",
         "--sizes": "--train-sizes 28,32,36",
@@ -73,6 +73,7 @@ IDLE: dict[str, dict[str, tuple[str, ...]]] = {
         **dict.fromkeys(("--out", "--log"), ("--dry-run", "--show-batch", "--forecast")),
         **dict.fromkeys(("--dry-run", "--compare"), ("--show-batch", "--forecast")),
         "--forecast": ("--show-batch",),
+        "--epochs": ("--steps",),
     },
     "bundle": dict.fromkeys(("--fold-heads", "--reject-rate", "--remember"), ("--backbone",)),
     "predict": {"--format": ("--json",)},

@@ -44,8 +44,8 @@ StartName = Annotated[
     Start,
     typer.Option(
         "--start", rich_help_panel=START,
-        help="probe: the fitted head on its backbone's weights; fresh: a head of random weights "
-        "(Xavier) on them; scratch: random weights everywhere.",
+        help="probe: the fitted head on its backbone's weights; zeros: a head of zeros on them; "
+        "fresh: one of random weights (Xavier); scratch: random weights everywhere.",
     ),
 ]  # fmt: skip
 Weights = Annotated[
@@ -114,8 +114,20 @@ Bn = Annotated[
     ),
 ]
 Epochs = Annotated[
-    int, typer.Option(min=1, rich_help_panel=STEPS, help="Passes over the training images.")
-]
+    int,
+    typer.Option(
+        min=1, rich_help_panel=STEPS,
+        help="Passes over the training images. With --resume a run goes on to so many.",
+    ),
+]  # fmt: skip
+Length = Annotated[
+    int | None,
+    typer.Option(
+        "--steps", min=1, rich_help_panel=STEPS, show_default=False,
+        help="Steps of the optimizer, in place of --epochs. Validation images are watched after "
+        "each epoch and at the end; the warmup has an eighth of the steps at most.",
+    ),
+]  # fmt: skip
 BatchSize = Annotated[
     int, typer.Option("--batch-size", "-b", min=1, rich_help_panel=STEPS, help="Images in a batch.")
 ]
@@ -134,9 +146,11 @@ Optimizer = Annotated[
     ),
 ]
 Lr = Annotated[
-    float | None,
+    str | None,
     typer.Option(
-        rich_help_panel=STEPS, help="Highest learning rate.",
+        rich_help_panel=STEPS, metavar="0.001,0.01",
+        help="Highest learning rate. Of several each is trained, and validation images choose: "
+        "test images are scored for the best one alone.",
         show_default="0.001 for sgd, 0.0001 for adam and adamw",
     ),
 ]  # fmt: skip
@@ -262,7 +276,7 @@ Patience = Annotated[
 Compare = Annotated[
     str,
     typer.Option(
-        rich_help_panel=WATCH, metavar="fresh,scratch,last-layer", show_default=False,
+        rich_help_panel=WATCH, metavar="zeros,fresh,scratch,last-layer", show_default=False,
         help="Train these controls too, on the same images in the same order.",
     ),
 ]  # fmt: skip
@@ -287,7 +301,8 @@ Resume = Annotated[
     bool,
     typer.Option(
         "--resume", rich_help_panel=WATCH,
-        help="Go on with an interrupted run: RUN, or the newest such. Its own options hold.",
+        help="Go on with an interrupted run: RUN, or the newest such. Its own options hold, but "
+        "with --epochs (or --steps) it goes on longer; a finished run does so as a new one.",
     ),
 ]  # fmt: skip
 Out = Annotated[
@@ -311,6 +326,7 @@ def promote(
     lr_mult: LrMult = None,
     bn: Bn = None,
     epochs: Epochs = 8,
+    steps: Length = None,
     batch_size: BatchSize = 32,
     accumulate: Accumulate = 1,
     optimizer: Optimizer = "adamw",
@@ -349,7 +365,7 @@ def promote(
     """
     from probe.bench.find import default_run, find_run
     from probe.finetune.options import Options
-    from probe.finetune.request import PromoteRequest, unfinished
+    from probe.finetune.request import PromoteRequest
     from probe.finetune.source import PROMOTED, open_source
     from probe.runs.listeners import listeners_of, names_of
     from probe.screen import console
@@ -363,14 +379,19 @@ def promote(
 
     folder, workers = cache_folder(cache_dir), workers or default_workers()
     if resume:
-        _check_resume(context)
-        target = unfinished(folder / "runs") if run is None else find_run(folder / "runs", run)
+        given = _check_resume(context)
+        target = None if run is None else find_run(folder / "runs", run)
         with _resumable(folder, as_json=as_json):
-            _show(go_on(target, folder, workers=workers, log=log), folder, as_json=as_json)
+            made = go_on(
+                target, folder, workers=workers, log=log, command=typed_command(),
+                epochs=epochs if "epochs" in given else None,
+                steps=steps if "steps" in given else None,
+            )  # fmt: skip
+            _show(made, folder, as_json=as_json)
         return
     listeners = listeners_of(log)
     options = Options.of(
-        epochs=epochs, batch_size=batch_size, start=start, freeze=freeze,
+        epochs=epochs, steps=steps, batch_size=batch_size, start=start, freeze=freeze,
         unfreeze=unfreeze, optimizer=optimizer, lr=lr, momentum=momentum, wd=wd,
         backbone_lr_mult=backbone_lr_mult, head_lr_mult=head_lr_mult, layer_decay=layer_decay,
         lr_mult=lr_mult, schedule=schedule, warmup=warmup, bn=bn,
@@ -384,7 +405,8 @@ def promote(
         chosen = console.chosen(default_run(folder, but=(PROMOTED,)))
     asked = PromoteRequest.of(
         chosen, options, dataset_root=dataset_root, weights=weights,
-        sampling_weights=sampling_weights, compare=compare, group=group, log=names_of(log),
+        sampling_weights=sampling_weights, compare=compare, lr=lr, group=group,
+        log=names_of(log),
         max_memory=max_memory,
         command=typed_command(),
     )  # fmt: skip
@@ -435,19 +457,20 @@ def _show(made: Trained, cache_dir: Path, *, as_json: bool) -> None:
     show_promoted(made.done, made.begun, cache_dir)
 
 
-RESUMABLE = {"run", "resume", "cache_dir", "as_json", "workers", "log"}
+RESUMABLE = {"run", "resume", "cache_dir", "as_json", "workers", "log", "epochs", "steps"}
 
 
-def _check_resume(context: typer.Context) -> None:
-    """Refuse options that a run which goes on could not follow."""
+def _check_resume(context: typer.Context) -> set[str]:
+    """Return the options that were typed; refuse those that a run which goes on cannot follow."""
+    sources = {name: context.get_parameter_source(name) for name in context.params}
+    typed = {name for name, one in sources.items() if one and one.name == "COMMANDLINE"}
     for name in context.params:
-        source = context.get_parameter_source(name)
-        given = source is not None and source.name == "COMMANDLINE"
-        if given and name not in RESUMABLE:
+        if name in typed - RESUMABLE:
             raise UsageError(
                 f"--{name.replace('_', '-')}: a run that is resumed keeps its options, so that it "
                 "ends as if it had never stopped; leave it out"
             )
+    return typed
 
 
 CERTAIN = 0.05
@@ -511,10 +534,14 @@ def show_promoted(done: Promoted, begun: Begun, cache_dir: Path) -> None:
         facts["tried"] = f"{tried(recipe)}; another may do better"
         start = done.gains[0].before
         facts["try"] = "; or ".join(other_recipes(options, history, start))
+    rates = done.result.params.get("rates")
     if last.split == "val" and done.better:
-        facts["caution"] = "the best epoch was chosen on these images, so its figure flatters"
+        what = "learning rate and epoch were" if rates else "epoch was"
+        facts["caution"] = f"the best {what} chosen on these images, so the figure flatters"
     if done.result.test_looks:
         facts["test"] = f"this was evaluation {done.result.test_looks} of these test rows"
+    if rates:
+        facts["lr"] = f"{options.rate:g} of {rates}, chosen on validation images"
     best = done.result.params["best_epoch"]
     facts["run"] = f"{console.place(done.folder)} (epoch {best} is kept)"
     kept = done.folder if done.better else source.folder

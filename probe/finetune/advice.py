@@ -52,10 +52,9 @@ def advice(begun: Begun) -> list[str]:
 def tried(options: Options) -> str:
     """Describe the recipe in a few words, since a verdict on it is no verdict on fine-tuning."""
     frozen = "" if options.freeze == NONE else f", frozen: {options.freeze}"
-    count = f"{options.epochs} epoch{'' if options.epochs == 1 else 's'}"
     return (
         f"one recipe: {options.optimizer}, lr {options.rate:g}, warmup {options.warmup:g}, "
-        f"batches of {options.batch_size}, {count}, augment {options.augment}{frozen}"
+        f"batches of {options.batch_size}, {options.length}, augment {options.augment}{frozen}"
     )
 
 
@@ -86,7 +85,10 @@ def other_recipes(options: Options, history: Sequence[Epoch], start: float) -> l
     if fell <= 0:
         found.append(f"{gentle} (shorter steps)")
     if history and len(history) > 1 and max(history, key=lambda one: one.rank) is history[-1]:
-        found.append(f"--epochs {2 * options.epochs} (the last epoch was the best)")
+        longer = f"--epochs {2 * options.epochs}"
+        if options.steps is not None:
+            longer = f"--steps {2 * options.steps}"
+        found.append(f"{longer} (the last epoch was the best)")
     if options.optimizer == "adamw":
         found.append(
             f"--optimizer sgd --lr {LEARNING_RATES['sgd']:g} (steps in proportion to the gradient)"

@@ -1,12 +1,14 @@
 """Controls of a fine-tuning: trainings on the same images in the same order with one change.
 
-    fresh        the head starts from Xavier initialisation, not from the probe
+    zeros        the head's last layer starts from zeros, not from the probe
+    fresh        the head starts from Xavier initialisation
     scratch      everything starts from random weights
     last-layer   the backbone is frozen
 
-`last-layer` starts from the head that the run starts from: the probe's, or with `--start fresh` a
-Xavier one. If the run starts from random weights, `fresh` and `last-layer` start from pretrained
-weights and a Xavier head, since a head on random features would be no useful control.
+`last-layer` starts from the head that the run starts from: the probe's, one of zeros, or with
+`--start fresh` a Xavier one. If the run starts from random weights, the others start from
+pretrained weights, `last-layer` with a Xavier head, since a head on random features would be no
+useful control.
 
 Controls never see test images. Their files are in the run's `compare/NAME/`; the table and the
 picture show all of them together.
@@ -16,7 +18,6 @@ from __future__ import annotations
 
 import io
 import logging
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -33,7 +34,6 @@ from probe.core.text import capital
 from probe.errors import DataError, UsageError
 from probe.evaluation.task import SINGLE_LABEL, TASKS
 from probe.figures.canvas import FAINT, INK, fit, new_figure, quiet_axes, save
-from probe.finetune.checkpoint import FOLDER
 from probe.finetune.options import BACKBONE, Options
 from probe.heads.history import Epoch
 from probe.runs.results import METRIC_WORDS
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 COMPARED, TABLE, PICTURE, STATE = "compare", "comparison.csv", "comparison.png", "comparison.json"
-CONTROLS = ("fresh", "scratch", "last-layer")
+CONTROLS = ("zeros", "fresh", "scratch", "last-layer")
 OWN = "this run"
 SMOOTH = 20  # largest number of batches that the running mean of the loss is over
 
@@ -62,6 +62,8 @@ class Course:
     batches : float32, (n, 2)
         Loss and top-1 of each training batch; with multi-label images the share of right
         decisions.
+    per_epoch : int
+        Batches of an epoch; the last one may have fewer.
     """
 
     __repr__ = short_repr
@@ -72,6 +74,7 @@ class Course:
     score: float
     history: tuple[Epoch, ...]
     batches: NDArray[np.float32]
+    per_epoch: int
 
     @property
     def best(self) -> Epoch:
@@ -93,14 +96,13 @@ def control_options(name: str, options: Options) -> Options:
         trained = options.start == "scratch"  # its statistics go by the batch
         made = replace(
             options, freeze=BACKBONE, unfreeze=(), bn=None if trained else options.bn,
-            start="probe" if options.start == "probe" else "fresh",
+            start="fresh" if trained else options.start,
         )  # fmt: skip
     else:
         # its BatchNorms go by the batch: stored statistics of random weights mean nothing
         bn = None if "scratch" in (name, options.start) else options.bn
-        start = "scratch" if name == "scratch" else "fresh"
         frozen = {"freeze": "none", "unfreeze": ()} if name == "scratch" else {}
-        made = replace(options, start=start, bn=bn, **frozen)  # type: ignore[arg-type]
+        made = replace(options, start=name, bn=bn, **frozen)  # type: ignore[arg-type]
     if _resolved(made) == _resolved(options):
         raise UsageError(f"--compare {name}: this is what the run itself does")
     return made
@@ -112,33 +114,34 @@ def _resolved(options: Options) -> Options:
 
 
 def save_course(folder: Path, course: Course) -> None:
-    """Write a control's figures and delete its checkpoints, which are no longer needed."""
+    """Write the figures of a training that is complete."""
     plain = {
         "name": course.name, "loss": course.loss, course.metric: course.score,
         "history": [asdict(one) for one in course.history], "batches": course.batches.tolist(),
+        "per_epoch": course.per_epoch,
     }  # fmt: skip
     write_record(folder / STATE, plain, indent=None)
-    shutil.rmtree(folder / FOLDER, ignore_errors=True)
 
 
 def load_course(folder: Path) -> Course | None:
-    """Return a control's figures if it is complete; None if it has to be trained (again)."""
+    """Return a training's figures if it is complete; None if it has to be trained (again)."""
     path = folder / STATE
     if not path.exists():
         return None
     try:
-        return read_record(path, "a control's course", _course)
+        return read_record(path, "the course of a training", _course)
     except DataError as error:
-        log.warning("%s; the control is trained again", error)
+        log.warning("%s; it is trained again", error)
         return None
 
 
 def _course(plain: dict[str, Any]) -> Course:
     metric = next((one.metric for one in TASKS if one.metric in plain), SINGLE_LABEL.metric)
+    batches = np.array(plain["batches"], np.float32).reshape(-1, 2)
     return Course(
-        name=plain["name"], metric=metric, loss=float(plain["loss"]),
+        name=plain["name"], metric=metric, loss=float(plain["loss"]), batches=batches,
         score=float(plain[metric]), history=tuple(Epoch(**one) for one in plain["history"]),
-        batches=np.array(plain["batches"], np.float32).reshape(-1, 2),
+        per_epoch=plain.get("per_epoch") or len(batches) // len(plain["history"]),
     )  # fmt: skip
 
 
@@ -163,30 +166,36 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#6b7280", "#cc79a7", "#e69f00")  # 
 def draw_courses(courses: Mapping[str, Course], path: Path, *, title: str) -> None:
     """Draw the running mean of the training loss above validation top-1 or mAP, over batches.
 
-    Each line is labelled at its end.
+    Each line is labelled at its end. The mean top-1 of each epoch's training batches, where it was
+    recorded, is a dashed line of the same colour.
     """
     word = METRIC_WORDS[next(iter(courses.values())).metric]
     figure = new_figure(7.8, 6.8)
     upper = figure.add_axes((0.085, 0.5, 0.68, 0.36))
     lower = figure.add_axes((0.085, 0.085, 0.68, 0.33), sharex=upper)
     ends: dict[str, list[tuple[float, str, str]]] = {"upper": [], "lower": []}
-    ceiling = 0.0
+    ceiling, dashed = 0.0, ""
+    single = "_" if max(len(one.history) for one in courses.values()) == 1 else ""
     for (name, course), colour in zip(courses.items(), COLOURS, strict=False):
         losses = course.batches[:, 0].astype(np.float64)
         width = max(1, min(SMOOTH, len(losses) // 5))
         smooth = np.convolve(losses, np.ones(width) / width, mode="valid")
         upper.plot(np.arange(width, len(losses) + 1), smooth, color=colour, lw=1.4)
         ceiling = max(ceiling, float(np.quantile(smooth, 0.95)))
-        per_epoch = len(losses) // len(course.history)
-        steps = [0, *(one.epoch * per_epoch for one in course.history)]
+        done = [min(one.epoch * course.per_epoch, len(losses)) for one in course.history]
+        steps = [0, *done]
         values = [100 * course.score, *(100 * one.val_score for one in course.history)]
         lower.plot(steps, values, color=colour, lw=1.6, marker="o", ms=3)
+        train = [100 * one.train_top1 for one in course.history if one.train_top1 is not None]
+        if len(train) == len(done):
+            lower.plot(done, train, color=colour, lw=1.0, ls=(0, (3, 2)), marker=single)
+            dashed = "; dashed: of training batches"
         ends["upper"].append((float(smooth[-1]), f"{name} {smooth[-1]:.2f}", colour))
         ends["lower"].append((values[-1], f"{name} {values[-1]:.1f} %", colour))
     upper.set_ylim(0, 1.1 * ceiling)
     for axes, heading, which in (
         (upper, "Loss of training batches, nats (running mean)", "upper"),
-        (lower, f"{capital(word)} on validation, %", "lower"),
+        (lower, f"{capital(word)} on validation, %{dashed}", "lower"),
     ):
         quiet_axes(axes)
         axes.set_title(heading, loc="left", fontsize=10, color=INK)

@@ -93,8 +93,13 @@ class Promoted:
         return {**self.result.to_dict(), **about}
 
 
-def finish(begun: Begun, request: PromoteRequest, *, ledger: Path) -> Promoted:
+def finish(begun: Begun, request: PromoteRequest, *, ledger: Path, spent: float = 0.0) -> Promoted:
     """Score the best epoch, on test images too, and write the files of the run.
+
+    Parameters
+    ----------
+    spent : float
+        Seconds of further trainings, of which this one was chosen.
 
     Raises
     ------
@@ -137,7 +142,8 @@ def finish(begun: Begun, request: PromoteRequest, *, ledger: Path) -> Promoted:
         if one.task.figure(one.probabilities, one.label_columns)
         is not None  # test images may have no label at all
     )
-    result = _result(begun, request, scored, looks)
+    seconds = training.progress.seconds + spent
+    result = _result(begun, request, scored, looks, seconds)
     _write_network(source, request, values, folder)
     save_head(head, folder / HEAD)
     for name, one in scored.items():
@@ -149,9 +155,9 @@ def finish(begun: Begun, request: PromoteRequest, *, ledger: Path) -> Promoted:
     feed = training.feed
     save_steps(folder, training.log, feed.batches, feed.task)
     _draw(begun, scored, result)
-    _write_gains(begun, request, gains)
+    _write_gains(begun, request, gains, seconds)
     write_run(folder, result)
-    return Promoted(folder=folder, result=result, gains=gains, seconds=training.progress.seconds)
+    return Promoted(folder=folder, result=result, gains=gains, seconds=seconds)
 
 
 def _agree(part: Part, head: BaseHead, p: NDArray[np.float32]) -> bool:
@@ -182,7 +188,11 @@ def units_of(before: Predictions, split: Split) -> NDArray[np.intp] | None:
 
 
 def _result(
-    begun: Begun, request: PromoteRequest, scored: Mapping[str, Scored], looks: int | None
+    begun: Begun,
+    request: PromoteRequest,
+    scored: Mapping[str, Scored],
+    looks: int | None,
+    seconds: float,
 ) -> RunResult:
     source, training = begun.source, begun.training
     temperature, thresholds = temperature_of(scored), thresholds_of(scored)
@@ -197,7 +207,7 @@ def _result(
         metrics=figures_of(scored, temperature, thresholds),
         per_class=per_class_of(scored, source.classes, thresholds),
         multilabel=describe_labels(scored, source.classes, thresholds),
-        seconds=training.progress.seconds, versions=versions(), created=now(),
+        seconds=seconds, versions=versions(), created=now(),
         intervals=intervals_of(scored), temperature=temperature, test_looks=looks,
         groups=groups_of(scored, (old.groups or {}).get("by", "")),
     )  # fmt: skip
@@ -210,6 +220,13 @@ def _params(source: Source, request: PromoteRequest) -> dict[str, Value]:
         for name, value in request.options.to_json().items()
     }
     options = request.options
+    if options.steps is not None:
+        del plain["epochs"]
+    if request.rates:
+        plain["rates"] = ", ".join(f"{one:g}" for one in request.rates)
+    if request.planned:
+        planned = (f"{one.length} to step {one.steps}" for one in request.planned)
+        plain["planned"] = ", ".join(planned)
     return {**plain, "lr": options.rate, "bn": options.batch_norm, "from_run": source.name}
 
 
@@ -217,8 +234,11 @@ def told_of(begun: Begun, request: PromoteRequest) -> RunStart:
     """Return what listeners are told of a fine-tuning that begins."""
     source, folder = begun.source, begun.training.folder
     about = replace(source.result, weights=_origin(source, request))
+    params = _params(source, request)
+    if request.rates:
+        del params["lr"]  # it is not chosen yet
     return RunStart(
-        kind="promote", name=folder.name, folder=folder, params=_params(source, request),
+        kind="promote", name=folder.name, folder=folder, params=params,
         tags=tags_of(about, PROMOTED, request.command),
     )  # fmt: skip
 
@@ -256,17 +276,21 @@ def _draw(begun: Begun, scored: Mapping[str, Scored], result: RunResult) -> None
     )  # fmt: skip
 
 
-def _write_gains(begun: Begun, request: PromoteRequest, gains: tuple[Gain, ...]) -> None:
+def _write_gains(
+    begun: Begun, request: PromoteRequest, gains: tuple[Gain, ...], seconds: float
+) -> None:
     progress, metric = begun.training.progress, begun.source.result.metric
     start = {"difference": begun.difference, "val_loss": begun.loss, f"val_{metric}": begun.score}
     plain = {
         "schema": SCHEMA,
         "from": describe(begun.source),
         "options": request.options.to_json(),
+        "rates": list(request.rates),
+        "planned": [asdict(one) for one in request.planned],
         "start": start,
         "epochs": len(progress.history),
         "best_epoch": progress.best_epoch,
-        "seconds": progress.seconds,
+        "seconds": seconds,
         "gain": {one.split: one.to_json() for one in gains},
     }
     write_record(begun.training.folder / GAINED, plain)

@@ -184,9 +184,10 @@ def try_draw(
     scored = np.sort(np.random.default_rng(options.seed).permutation(len(source.val))[:SCORED])
     small = replace(source, train=train, val=source.val.take(scored), head=head)
     added = min(options.accumulate, max(1, len(rows) // options.batch_size))
+    steps = options.steps and max(1, round(options.steps * len(rows) / len(source.train)))
     with tempfile.TemporaryDirectory() as place:
         other = make_training(
-            small, replace(options, accumulate=added), Path(place),
+            small, replace(options, accumulate=added, steps=steps), Path(place),
             weights=None if weights is None else weights[rows], workers=training.feed.workers,
         )  # fmt: skip
         follow(other, Limit(bytes=max_memory, part=training.network.part or 0))

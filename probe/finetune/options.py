@@ -5,21 +5,25 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from numbers import Real
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from probe.core.options import Counts, counts
+from probe.core.text import counted
 from probe.errors import UsageError
 
 if TYPE_CHECKING:
     from probe.finetune.augment import Augment
 
-Start = Literal["probe", "fresh", "scratch"]
+Start = Literal["probe", "zeros", "fresh", "scratch"]
 OptimizerName = Literal["sgd", "adam", "adamw"]
 ScheduleName = Literal["cosine", "step", "constant"]
 BatchNorm = Literal["frozen", "moving"]
+Rates = str | float | Sequence[float] | None
 Sampling = Literal["shuffle", "balanced", "weighted"]
 
 LEARNING_RATES: Mapping[OptimizerName, float] = {"sgd": 1e-3, "adam": 1e-4, "adamw": 1e-4}
+ADDED = {"steps"}  # fields that earlier versions did not write
 NONE, BACKBONE = "none", "backbone"  # what --freeze takes besides a layer
 
 
@@ -33,6 +37,8 @@ class Options:
     ----------
     freeze : str
         ``none``, ``backbone``, or a layer, which is frozen with all layers below it.
+    steps : int, optional
+        Steps of the optimizer in all, in place of `epochs`.
     unfreeze : tuple of (epoch, freeze)
         From that epoch on (counted from 1) this `freeze` holds; each later one frees more layers.
     lr : float or None
@@ -52,6 +58,7 @@ class Options:
     """
 
     epochs: int = 8
+    steps: int | None = None
     batch_size: int = 32
     start: Start = "probe"
     freeze: str = NONE
@@ -100,6 +107,7 @@ class Options:
                 0 < getattr(self, option) <= 1, option, getattr(self, option), "above 0, up to 1"
             )
         _check(self.lr is None or 0 < self.lr < float("inf"), "lr", self.lr, "above 0")
+        _check(self.steps is None or self.steps >= 1, "steps", self.steps, ">= 1")
         _check(all(size >= 1 for size in self.sizes), "sizes", self.sizes, "sides in pixels")
         _check(all(f >= 0 for _, f in self.lr_mult), "lr_mult", self.lr_mult, "factors from 0 up")
         self.policy()
@@ -111,6 +119,7 @@ class Options:
         unfreeze: str | Mapping[int, str] = "",
         lr_mult: str | Sequence[str] | Mapping[str, float] | None = None,
         train_sizes: Counts = None,
+        lr: Rates = None,
         **same: Any,
     ) -> Options:
         """Return what the options of `probe promote` ask for, as their text or Python's values.
@@ -120,6 +129,8 @@ class Options:
         unfreeze : str or mapping of epoch to freeze
         lr_mult : str, sequence of str, or mapping of pattern to factor
         train_sizes : str, int or sequence of int
+        lr : str, float or sequence of float
+            Of several the first; see `probe.finetune.choice`.
         **same
             The other fields.
         """
@@ -137,6 +148,7 @@ class Options:
         multipliers = [lr_mult] if isinstance(lr_mult, str) else lr_mult or ()
         return cls(
             unfreeze=parse_unfreeze(unfreeze),
+            lr=next(iter(parse_rates(lr)), None),
             lr_mult=tuple(parse_multiplier(one) for one in multipliers),
             sizes=counts(
                 "--train-sizes", train_sizes, wanted="expected sides in pixels, as in 28,32,36"
@@ -148,6 +160,11 @@ class Options:
     def rate(self) -> float:
         """The highest learning rate."""
         return LEARNING_RATES[self.optimizer] if self.lr is None else self.lr
+
+    @property
+    def length(self) -> str:
+        """How long it is, in words."""
+        return counted(self.epochs, "epoch") if self.steps is None else counted(self.steps, "step")
 
     @property
     def batch_norm(self) -> BatchNorm:
@@ -175,16 +192,40 @@ class Options:
         Raises
         ------
         ValueError
-            A field is missing, unknown or out of range.
+            A field is missing, unknown or out of range; those of ADDED may be missing.
         """
         names = {field.name for field in fields(cls)}
-        if set(data) != names:
+        if not names - ADDED <= set(data) <= names:
             raise ValueError(f"options are {sorted(data)}, expected {sorted(names)}")
         values = dict(data)
         values["unfreeze"] = tuple((int(e), str(name)) for e, name in data["unfreeze"])
         values["lr_mult"] = tuple((str(name), float(f)) for name, f in data["lr_mult"])
         values["sizes"] = tuple(int(size) for size in data["sizes"])
         return cls(**values)
+
+
+def parse_rates(value: Rates) -> tuple[float, ...]:
+    """Return the learning rates of ``0.001,0.01``, of a number or of several, each once.
+
+    Raises
+    ------
+    UsageError
+        One of them is no number above 0.
+    """
+    if value is None:
+        return ()
+    given: list[Any] = [value] if isinstance(value, str | Real) else list(value)  # type: ignore[arg-type]
+    found: dict[float, None] = {}
+    for word in (part for one in given for part in str(one).split(",")):
+        try:
+            rate = float(word)
+        except ValueError:
+            rate = 0.0
+        if not 0 < rate < float("inf"):
+            said = value if isinstance(value, str) else ",".join(map(str, given))
+            raise UsageError(f"--lr {said}: give numbers above 0, as in 0.001 or 0.001,0.01")
+        found[rate] = None
+    return tuple(found)
 
 
 def parse_unfreeze(text: str) -> tuple[tuple[int, str], ...]:

@@ -192,12 +192,12 @@ def estimate(training: Training, predict_seconds: float) -> Estimate:
         Seconds per validation image.
     """
     state, options = training.network.state, training.options
-    training.enter_stage(options.epochs)
+    training.enter_stage(training.epochs)
     kept, times = state.aux.array.copy(), list[float]()
     batches = training.batches(1, 0)
     started = time.perf_counter()
     for number, batch in enumerate(batches):
-        training.forward(batch).wait_to_read()
+        training.forward(batch, 1).wait_to_read()
         state.norm()  # waits for the gradient
         times.append(time.perf_counter() - started)
         if number >= MEASURED:
@@ -207,11 +207,12 @@ def estimate(training: Training, predict_seconds: float) -> Estimate:
     state.aux.array[:] = kept  # running statistics moved with each batch
     state.gradients[:] = 0
     each = float(np.median(times[1:] or times))  # the first one allocates, too
-    epoch = each * training.feed.batches + predict_seconds * len(training.val)
-    left = options.epochs + 1 - training.progress.epoch
+    watching = predict_seconds * len(training.val)
+    steps = training.steps - training.progress.updates
+    left = each * (training.total - len(training.log)) + watching * -(-steps // training.updates)
     held, copied = peak(), 4 * len(state.weights) * (1 + STATES[options.optimizer])
     return Estimate(
-        batch_seconds=each, epoch_seconds=epoch, seconds=epoch * left,
+        batch_seconds=each, epoch_seconds=each * training.feed.batches + watching, seconds=left,
         memory=None if held is None else held + copied,
     )  # fmt: skip
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from shutil import rmtree
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from probe.core.short_repr import short_repr
 from probe.datasets.images.notes import warn_of_unusual
 from probe.evaluation.task import task_of
-from probe.finetune.checkpoint import remove_leftovers
+from probe.finetune.checkpoint import FOLDER, remove_leftovers
 from probe.finetune.compare import (
     COMPARED,
     OWN,
@@ -120,16 +121,23 @@ def train_controls(
     begun: Begun,
     request: PromoteRequest,
     observer_for: Callable[[str, Begun], AbstractContextManager[Observer]],
+    others: Sequence[Course] = (),
 ) -> list[Course]:
     """Train the controls of the request and return all figures, the run's own first.
 
     An interrupted control is resumed, too. Controls are scored on validation images only.
+
+    Parameters
+    ----------
+    others : sequence of Course
+        Figures of further trainings, which come before the controls in table and picture.
     """
-    if not request.compare:
+    if not request.compare and not others:
         return []
     training = begun.training
     limit = Limit(bytes=request.max_memory, part=training.network.part or 0)
-    courses = [_course(OWN, begun)]
+    own = f"{OWN}, lr {training.options.rate:g}" if others else OWN
+    courses = [course_of(own, begun), *others]
     training.network.release()
     for name in request.compare:
         folder = training.folder / COMPARED / name
@@ -145,19 +153,23 @@ def train_controls(
             other.training.resume()
             with observer_for(name, other) as observer:
                 run(other, observer)
-            known = _course(name, other)
+            known = course_of(name, other)
             other.training.network.release()
             save_course(folder, known)
+            rmtree(folder / FOLDER, ignore_errors=True)
         courses.append(known)
     result = begun.source.result
-    title = f"{result.backbone} on {result.dataset}: and its controls"
+    beside = [*["other learning rates"] * bool(others), *["controls"] * bool(request.compare)]
+    title = f"{result.backbone} on {result.dataset}: this run and {' and '.join(beside)}"
     save_comparison(training.folder, courses, title=title)
     return courses
 
 
-def _course(name: str, begun: Begun) -> Course:
+def course_of(name: str, begun: Begun) -> Course:
+    """Return the figures of a training that has run."""
     training = begun.training
     return Course(
         name=name, metric=begun.source.result.metric, loss=begun.loss, score=begun.score,
         history=training.progress.history, batches=training.log[:, :2],
+        per_epoch=training.feed.batches,
     )  # fmt: skip

@@ -178,3 +178,14 @@ class Schedule:
             return DROP ** sum(step > share * self.total for share in DROPS)
         done = (step - self.warmup - 1) / max(1, self.total - self.warmup)
         return 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
+
+
+def schedule_of(options: Options, updates: int) -> Schedule:
+    """Return the schedule of a training whose epochs have so many steps.
+
+    Of a length in steps the warmup takes an eighth at most, as one epoch of the default eight.
+    """
+    total, warmup = options.epochs * updates, round(options.warmup * updates)
+    if options.steps is not None:
+        total, warmup = options.steps, min(warmup, options.steps // 8)
+    return Schedule(name=options.schedule, warmup=warmup, total=total)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +19,28 @@ from probe.core.run_folders import RESULT
 from probe.core.text import counted
 from probe.core.urls import is_url, public, text_of
 from probe.errors import UsageError
-from probe.finetune.compare import control_options
-from probe.finetune.options import Options
+from probe.finetune.compare import COLOURS, control_options
+from probe.finetune.options import Options, Rates, parse_rates
 from probe.finetune.source import Places
 
 SCHEMA = 1
 FILE_NAME = "promote.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Planned:
+    """A length that a training had before it went on longer.
+
+    Parameters
+    ----------
+    steps : int
+        Steps that were taken by then.
+    length : int
+        Epochs or steps over which the schedule was planned.
+    """
+
+    steps: int
+    length: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +66,12 @@ class PromoteRequest:
     part : int or None
         Images computed at a time to stay within `max_memory`; 0 for whole batches, None while
         it is not decided.
+    rates : tuple of float
+        Learning rates of which validation images choose; empty for the one of `options`.
+    planned : tuple of Planned
+        Where it went on longer, what was planned before; see `probe.finetune.longer`.
+    continues : str
+        Folder of the finished fine-tuning that it goes on from, if any.
     """
 
     run: str
@@ -63,6 +85,9 @@ class PromoteRequest:
     command: str = ""
     max_memory: int | None = None
     part: int | None = None
+    rates: tuple[float, ...] = ()
+    planned: tuple[Planned, ...] = ()
+    continues: str = ""
 
     @classmethod
     def of(
@@ -74,6 +99,7 @@ class PromoteRequest:
         weights: str | Path | None = None,
         sampling_weights: str | Path | None = None,
         compare: Words = "",
+        lr: Rates = None,
         group: str | Sequence[str] | None = None,
         max_memory: str | int | None = None,
         **same: Any,
@@ -85,11 +111,16 @@ class PromoteRequest:
         Raises
         ------
         UsageError
-            A control cannot be compared with these options.
+            A control cannot be compared with these options, or there would be too many trainings.
         """
-        controls = tuple(dict.fromkeys(words(compare)))
+        controls, rates = tuple(dict.fromkeys(words(compare))), parse_rates(lr)
         for name in controls:
             control_options(name, options)  # refuses what cannot be compared
+        if len(rates) + len(controls) > len(COLOURS):
+            raise UsageError(
+                f"--lr, --compare: {len(rates) + len(controls)} trainings are more than the "
+                f"{len(COLOURS)} that one picture can tell apart"
+            )
         groups = texts(group)
         return cls(
             run=str(run.resolve()),
@@ -98,6 +129,7 @@ class PromoteRequest:
             weights=str(weights) if weights else None,
             sample_weights=str(Path(sampling_weights).resolve()) if sampling_weights else None,
             compare=controls,
+            rates=rates if len(rates) > 1 else (),
             group=tuple(str(Path(o).resolve()) if Path(o).is_file() else o for o in groups),
             max_memory=read_bytes(max_memory),
             **same,
@@ -108,11 +140,12 @@ class PromoteRequest:
         root = public(self.dataset_root) if self.dataset_root else None
         plain = {"schema": SCHEMA, **vars(self), "dataset_root": root}
         plain["options"] = self.options.to_json()
+        plain["planned"] = [asdict(one) for one in self.planned]
         write_record(folder / FILE_NAME, plain)
 
     @classmethod
-    def read(cls, folder: Path) -> PromoteRequest:
-        """Read `promote.json` from a folder.
+    def read(cls, folder: Path, *, finished: bool = False) -> PromoteRequest:
+        """Read `promote.json` from a folder; of a complete run only if it may be `finished`.
 
         Raises
         ------
@@ -124,8 +157,10 @@ class PromoteRequest:
         path = folder / FILE_NAME
         if not path.is_file():
             raise UsageError(f"{folder}: no {FILE_NAME}, so not a fine-tuning that could go on")
-        if (folder / RESULT).exists():
-            raise UsageError(f"{folder}: this fine-tuning is complete; nothing is left to do")
+        if not finished and (folder / RESULT).exists():
+            raise UsageError(
+                f"{folder}: this fine-tuning is complete; --epochs N, or --steps N, goes on longer"
+            )
         return read_record(
             path, "what a fine-tuning was asked for", cls._of,
             schema=SCHEMA, mend="start again with `probe promote`",
@@ -136,8 +171,11 @@ class PromoteRequest:
         known = {name: value for name, value in data.items() if name != "schema"}
         if known.pop("tensorboard", False):  # as 0.1.0 called it
             known.setdefault("log", ["tensorboard"])
-        lists = {name: tuple(known.get(name, ())) for name in ("compare", "group", "log")}
-        return cls(**known | lists | {"options": Options.from_json(data["options"])})
+        names = ("compare", "group", "log", "rates")
+        lists = {name: tuple(known.get(name, ())) for name in names}
+        planned = tuple(Planned(**one) for one in data.get("planned", ()))
+        options = Options.from_json(data["options"])
+        return cls(**known | lists | {"options": options, "planned": planned})
 
     def places(self, cache_dir: Path) -> Places:
         """Return where the run's images and weights are."""
@@ -153,8 +191,8 @@ def _whole(place: str | Path) -> str:
     return text if is_url(text) else str(Path(text).resolve())
 
 
-def unfinished(runs: Path) -> Path:
-    """Return the newest folder of a fine-tuning that was interrupted.
+def newest(runs: Path, *, finished: bool = False) -> Path:
+    """Return the newest folder of a fine-tuning that was interrupted, or may be `finished`.
 
     Raises
     ------
@@ -162,9 +200,10 @@ def unfinished(runs: Path) -> Path:
         There is none.
     """
     for path in sorted(runs.glob(f"*/{FILE_NAME}"), reverse=True):
-        if not (path.parent / RESULT).exists():
+        if finished or not (path.parent / RESULT).exists():
             return path.parent
-    raise UsageError(f"{runs}: no fine-tuning was interrupted here; `probe promote` starts one")
+    what = "there is no fine-tuning here" if finished else "no fine-tuning was interrupted here"
+    raise UsageError(f"{runs}: {what}; `probe promote` starts one")
 
 
 def read_sample_weights(path: Path, ids: list[str]) -> NDArray[np.float64]:

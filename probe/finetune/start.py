@@ -132,6 +132,11 @@ def _beginning(
         }
     else:
         head = _xavier(source, options.seed)
+    if options.start == "zeros":  # hidden layers of zeros would never learn
+        last = len(source.head.layers()) - 1
+        head |= {
+            name: np.zeros_like(head[name]) for name in head if name.startswith(f"head.{last}.")
+        }
     return backbone, head, normalizer
 
 

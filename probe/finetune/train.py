@@ -14,6 +14,7 @@ import io
 import math
 import time
 from collections.abc import Generator
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -32,7 +33,7 @@ from probe.finetune.batches import Batch, Feed
 from probe.finetune.checkpoint import LOG, Progress, load_last, save_best, save_last
 from probe.finetune.network import Network
 from probe.finetune.randomness import DROPOUT, generator
-from probe.finetune.rates import Schedule, rates, stages
+from probe.finetune.rates import rates, schedule_of, stages
 from probe.heads.history import Epoch, save_history
 from probe.preprocess.resize import resize_image
 from probe.preprocess.spec import UInt8Image
@@ -98,15 +99,13 @@ class Training:
         self._stages = stages(network.arch.spec, self.options, network.arch.layer.after)
         self._stage: int | None = None
         self._lower: NDArray[np.float32] | None = None
-        self._clock = time.perf_counter()
+        self._clock, self._ended = time.perf_counter(), 0
         self.cached_bytes = CACHED_BYTES
         per_step = self.options.accumulate
         self.updates = -(-feed.batches // per_step)  # an epoch
-        self._schedule = Schedule(
-            name=self.options.schedule,
-            warmup=round(self.options.warmup * self.updates),
-            total=self.options.epochs * self.updates,
-        )
+        self.steps = self.options.steps or self.options.epochs * self.updates  # all epochs
+        self.epochs = -(-self.steps // self.updates)  # the last one may be a part
+        self.schedule = schedule_of(self.options, self.updates)
         self.network.state.learn(self._rates(0))  # refuses a pattern that matches nothing
         for _, frozen in self._stages:
             self._rates(frozen)
@@ -141,12 +140,22 @@ class Training:
         return True
 
     @property
+    def total(self) -> int:
+        """Number of batches of the whole training."""
+        whole, rest = divmod(self.steps, self.updates)
+        batches = self.feed.batches
+        return whole * batches + min(rest * self.options.accumulate, batches)
+
+    @property
     def done(self) -> bool:
         """Whether all epochs are trained, or training stopped early."""
-        return self.progress.stopped or self.progress.epoch > self.options.epochs
+        return self.progress.stopped or self.progress.updates >= self.steps
 
     def run(self, observer: Observer) -> Figures:
-        """Train until the last epoch, or until `patience` ends it.
+        """Train until the last step, or until `patience` ends it; validate after each epoch.
+
+        Where the last epoch is a part, the end of that is validated. A training that goes on
+        longer from there has the rest of that pass as its next epoch.
 
         Raises
         ------
@@ -155,7 +164,6 @@ class Training:
         """
         while not self.done:
             self._clock = time.perf_counter() - self._seconds_of_epoch()
-            self.enter_stage(self.progress.epoch)
             self._train_epoch(observer)
             self._close_epoch(observer)
         return Figures(progress=self.progress, log=self.log)
@@ -169,7 +177,6 @@ class Training:
             Training diverged.
         """
         while not self.done:
-            self.enter_stage(self.progress.epoch)
             self._train_epoch(observer)
             self.progress = replace(self.progress, epoch=self.progress.epoch + 1, batch=0)
 
@@ -179,27 +186,30 @@ class Training:
 
     def _train_epoch(self, observer: Observer) -> None:
         saved, accumulate = time.perf_counter(), self.options.accumulate
-        total = self.options.epochs * self.feed.batches
-        for batch in self.batches(self.progress.epoch, self.progress.batch):
-            figures = self.forward(batch)
-            rate = self.options.rate * self._schedule.factor(self.network.state.steps + 1)
-            last = batch.step + 1 == self.feed.batches
-            whole = (batch.step + 1) % accumulate == 0
-            if whole or last:
-                self._update(batch.step % accumulate + 1)
-            loss, top1 = figures.asnumpy().tolist()
-            self._log.append((loss, top1, rate))
-            observer.stepped(len(self._log), total, *self._log[-1])
-            self.progress = replace(
-                self.progress, batch=batch.step + 1, updates=self.network.state.steps
-            )
-            if whole and not last and time.perf_counter() - saved > CHECKPOINT_SECONDS:
-                self.checkpoint()
-                saved = time.perf_counter()
+        state, (passes, first) = self.network.state, divmod(len(self._log), self.feed.batches)
+        self.enter_stage(passes + 1)
+        with closing(self.batches(passes + 1, first)) as batches:
+            for batch in batches:
+                figures = self.forward(batch, passes + 1)
+                rate = self.options.rate * self.schedule.factor(state.steps + 1)
+                whole = (batch.step + 1) % accumulate == 0
+                if whole or batch.step + 1 == self.feed.batches:
+                    self._update(batch.step % accumulate + 1)
+                loss, top1 = figures.asnumpy().tolist()
+                self._log.append((loss, top1, rate))
+                observer.stepped(len(self._log), self.total, *self._log[-1])
+                self.progress = replace(
+                    self.progress, batch=self.progress.batch + 1, updates=state.steps
+                )
+                if batch.step + 1 == self.feed.batches or state.steps == self.steps:
+                    break
+                if whole and time.perf_counter() - saved > CHECKPOINT_SECONDS:
+                    self.checkpoint()
+                    saved = time.perf_counter()
 
-    def forward(self, batch: Batch) -> Any:
+    def forward(self, batch: Batch, epoch: int) -> Any:
         """Compute the gradient of a batch and return its figures; see `Network.step`."""
-        epoch, seed = self.progress.epoch, self.options.seed
+        seed = self.options.seed
 
         def masks(name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
             number = int(name.removeprefix("mask"))
@@ -220,14 +230,14 @@ class Training:
                 + ("" if options.clip else ", or --clip 5")
             )
         scale = min(1.0, options.clip / norm) if options.clip and norm else 1.0
-        lr = options.rate * self._schedule.factor(state.steps + 1)
+        lr = options.rate * self.schedule.factor(state.steps + 1)
         state.update(lr=lr, wd=options.wd, momentum=options.momentum, rescale=scale / batches)
         if self.network.adds:
             state.gradients[:] = 0
 
     def _close_epoch(self, observer: Observer) -> None:
         epoch = self.progress.epoch
-        rows = self.log[-self.feed.batches :].astype(np.float64)
+        rows = self.log_of_epoch().astype(np.float64)
         loss, value = self.feed.task.loss_and_figure(
             self.predict(self.val)[1], self._targets(self.val)
         )
@@ -244,9 +254,14 @@ class Training:
         best = progress.best_epoch == epoch
         if best:  # before the checkpoint, so that a kill in between repeats the epoch
             save_best(self.folder, epoch, self.network.state.best_values())
+        self._ended = len(rows)
         self.progress, self._clock = progress, time.perf_counter()
         self.checkpoint()
         observer.epoch_done(done, best)
+
+    def log_of_epoch(self) -> NDArray[np.float32]:
+        """Return the rows of `log` that belong to this epoch, or to the one that just ended."""
+        return self.log[-(self.progress.batch or self._ended) :]
 
     def checkpoint(self) -> None:
         """Write a checkpoint."""
@@ -376,7 +391,8 @@ class Recorder:
         save_history(training.folder, training.progress.history)
         feed = training.feed
         save_steps(training.folder, training.log, feed.batches, feed.task)
-        names = ("loss", feed.task.step_metric, "lr")
-        rows = training.log[-feed.batches :].tolist()
-        self._heard.epoch(epoch, [dict(zip(names, row, strict=True)) for row in rows])
+        names, rows = ("loss", feed.task.step_metric, "lr"), training.log_of_epoch().tolist()
+        numbered = enumerate(rows, start=len(training.log) - len(rows) + 1)
+        steps = [{"step": one, **dict(zip(names, row, strict=True))} for one, row in numbered]
+        self._heard.epoch(epoch, steps)
         self._observer.epoch_done(epoch, best)

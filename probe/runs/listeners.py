@@ -97,7 +97,8 @@ class Listener(Protocol):
     def epoch(self, epoch: Epoch, steps: Sequence[Mapping[str, float]]) -> None:
         """Called after an epoch: its figures, and of a fine-tuning those of its batches.
 
-        A batch has ``loss``, ``top1`` (``decisions`` with multi-label images) and ``lr``.
+        A batch has ``step``, its number in the run from 1, ``loss``, ``top1`` (``decisions`` with
+        multi-label images) and ``lr``.
         """
 
     def ended(self, end: RunEnd) -> None:

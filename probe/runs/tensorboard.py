@@ -44,11 +44,11 @@ class Listener(Interface):
     def epoch(self, epoch: Epoch, steps: Sequence[Mapping[str, float]]) -> None:
         """See `probe.Listener`; at the end of an epoch, so that a repeated one is there once."""
         self._epoch = epoch.epoch
-        first = (epoch.epoch - 1) * len(steps) + 1
         events = [
-            _scalar(f"step/{name}", value, number)
-            for number, step in enumerate(steps, start=first)
+            _scalar(f"step/{name}", value, int(step["step"]))
+            for step in steps
             for name, value in step.items()
+            if name != "step"
         ]
         own = figures_of_epoch(epoch)
         self._write([*events, *(_scalar(f"epoch/{name}", own[name], epoch.epoch) for name in own)])

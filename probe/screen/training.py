@@ -13,16 +13,19 @@ from typing import TYPE_CHECKING, Self
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from probe.core.text import counted
+from probe.errors import UsageError
 from probe.finetune.advice import advice, mirror_words
 from probe.finetune.batches import draw_batch, first_batch
 from probe.finetune.checkpoint import remove_leftovers
-from probe.finetune.compare import control_options
+from probe.finetune.choice import place_of, train_rates
+from probe.finetune.compare import Course, control_options, load_course
 from probe.finetune.finish import finish, told_of
 from probe.finetune.forecast import draw_rows, foretell
+from probe.finetune.longer import lengthened, planned_anew
 from probe.finetune.mirror import settle
 from probe.finetune.planning import Limit, estimate, memory_words
 from probe.finetune.promotion import begin, run, train_controls
-from probe.finetune.request import PromoteRequest, read_sample_weights
+from probe.finetune.request import PromoteRequest, newest, read_sample_weights
 from probe.finetune.source import open_source
 from probe.finetune.start import make_training
 from probe.runs.fit import run_folder
@@ -34,7 +37,6 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from probe.finetune.compare import Course
     from probe.finetune.finish import Promoted
     from probe.finetune.forecast import Forecast
     from probe.finetune.options import Options
@@ -47,6 +49,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+HEADS = {"probe": "from the probe", "zeros": "of zeros", "fresh": "fresh", "scratch": "fresh"}
 PIPED_EVERY = 30.0  # seconds between lines where there is no bar
 
 
@@ -56,19 +59,22 @@ def show_start(
     """Tell stderr what is about to be trained, how long it takes and what to expect."""
     source, options, training = begun.source, begun.training.options, begun.training
     word = METRIC_WORDS[source.result.metric]
-    head = {"probe": "from the probe", "fresh": "fresh", "scratch": "fresh"}[options.start]
+    head = HEADS[options.start]
     network = f"{source.backbone.name} to {source.layer.name}, {source.result.weights}"
     if options.start == "scratch":
         network = f"{source.backbone.name} to {source.layer.name}, random weights"
     frozen = "" if options.freeze == "none" else f", frozen: {options.freeze}"
-    steps = f"{training.updates} step{'' if training.updates == 1 else 's'}"
+    rates = " and ".join(f"{one:g}" for one in asked.rates or (options.rate,))
+    length = f"{options.length} of {counted(training.updates, 'step')}"
+    if options.steps is not None:
+        length = f"{options.length}, {training.updates} an epoch"
     facts = {
         "run": console.place(source.folder),
         "network": f"{network}; head {head}{frozen}",
         "images": f"{len(source.train):,} to train on, {len(source.val):,} held out by the run",
         "start": f"{word} {f'{100 * begun.score:.2f} %'} on validation, loss {begun.loss:.4f}",
-        "steps": f"{options.optimizer}, lr {options.rate:g}, {options.schedule}, batches of "
-        f"{training.feed.batch_size}, {steps} an epoch, augment {options.augment}",
+        "steps": f"{options.optimizer}, lr {rates}, {options.schedule}, batches of "
+        f"{training.feed.batch_size}, {length}, augment {options.augment}",
     }
     if begun.mirror is not None:
         lost = "10 points or more" if begun.mirror.harmful else "less than 10 points"
@@ -81,9 +87,12 @@ def show_start(
             f"the probe's {len(source.val):,} validation predictions from pixels, within "
             f"{begun.difference:.1g}"
         )
+    if text := planned_anew(asked, training.updates):
+        facts["longer"] = text
     if training.progress.updates:
         at = training.progress
-        facts["resumed"] = f"epoch {min(at.epoch, options.epochs)}, after {at.updates} steps"
+        epoch = min(at.epoch, training.epochs)
+        facts["resumed"] = f"epoch {epoch}, after {counted(at.updates, 'step')}"
     if needed is not None:
         batch = f"{1000 * needed.batch_seconds:.0f} ms a batch"
         facts["time"] = (
@@ -122,9 +131,9 @@ class Live:
             TimeRemainingColumn(),
             console=self._console, disable=not console.has_bars(self._console), transient=True,
         )  # fmt: skip
-        total = training.options.epochs * training.feed.batches
-        self._row = self._bar.add_task("", total=total, completed=training.log.shape[0],
-                                        figures="", epoch="")  # fmt: skip
+        self._row = self._bar.add_task(
+            "", total=training.total, completed=len(training.log), figures="", epoch=""
+        )
         self._last = time.perf_counter()
         self._said = self._last
         if title:
@@ -223,6 +232,8 @@ def foretell_shown(source: Source, asked: PromoteRequest, *, workers: int) -> Fo
 
     Nothing is kept.
     """
+    if asked.rates:
+        raise UsageError("--forecast is of one recipe: give one --lr")
     rows = draw_rows(source, asked.options)
     with tempfile.TemporaryDirectory() as place:
         begun = _checked(source, asked, Path(place), workers=workers, beside=(asked.options,))
@@ -263,14 +274,31 @@ def train_new(
         return _train(begun, asked, cache, listeners)
 
 
-def go_on(target: Path, cache: Path, *, workers: int, log: Log) -> Trained:
-    """Go on with a training that was interrupted; see `train_new`.
+def go_on(
+    run: Path | None,
+    cache: Path,
+    *,
+    workers: int,
+    log: Log,
+    epochs: int | None = None,
+    steps: int | None = None,
+    command: str = "",
+) -> Trained:
+    """Go on with a training that was interrupted, or on to a length; see `train_new`.
 
     Parameters
     ----------
+    run : Path, optional
+        Its folder; by default the newest.
     log : str, Listener or several, optional
         Who hears of it; None for those that it began with, as far as they have names.
+    epochs, steps : int, optional
+        See `probe.finetune.longer.lengthened`; a finished one goes on, too.
     """
+    longer = (epochs, steps) != (None, None)
+    target = run or newest(cache / "runs", finished=longer)
+    if longer:
+        target = lengthened(target, cache / "runs", epochs=epochs, steps=steps, command=command)
     asked = PromoteRequest.read(target)
     listeners = listeners_of(asked.log if log is None else log)
     remove_leftovers(target)
@@ -280,10 +308,14 @@ def go_on(target: Path, cache: Path, *, workers: int, log: Log) -> Trained:
 
 
 def _begin(source: Source, asked: PromoteRequest, target: Path, *, workers: int) -> Begun:
-    begun = _checked(source, asked, target, workers=workers)
+    beside = tuple(replace(asked.options, lr=one) for one in asked.rates)
+    begun = _checked(source, asked, target, workers=workers, beside=beside)
     begun.training.resume()
     if not console.stderr().quiet:
         needed = None if begun.training.done else estimate(begun.training, begun.predict_seconds)
+        if needed is not None and asked.rates:
+            left = [one for one in asked.rates if load_course(place_of(target, one)) is None]
+            needed = replace(needed, seconds=len(left) * needed.seconds)
         show_start(begun, asked, needed, advice(begun))
     return begun
 
@@ -316,16 +348,24 @@ def _weights(source: Source, asked: PromoteRequest) -> NDArray[np.float64] | Non
 def _train(
     begun: Begun, asked: PromoteRequest, cache: Path, listeners: Sequence[Listener]
 ) -> Trained:
-    def controlled(name: str, other: Begun) -> Live:
-        return Live(other.training, title=name)
+    def live(name: str, one: Begun) -> Live:
+        return Live(one.training, title=name)
 
+    folder, others = begun.training.folder, list[Course]()
     with heard_by(listeners, told_of(begun, asked)) as heard:
         try:
-            with Live(begun.training) as live:
-                run(begun, live, heard)
-            courses = train_controls(begun, asked, controlled)
+            if asked.rates:
+                begun, others = train_rates(begun, asked, live)
+                asked = replace(asked, options=begun.training.options)
+                asked.save(folder)  # from here on it is the run of that rate
+            else:
+                with live("", begun) as watching:
+                    run(begun, watching, heard)
+            courses = train_controls(begun, asked, live, others)
         except KeyboardInterrupt:
-            raise KeyboardInterrupt(str(begun.training.folder)) from None
-        done = finish(begun, asked, ledger=cache / "ledger")
-        heard.finished(done.folder, done.result)
+            raise KeyboardInterrupt(str(folder)) from None
+        spent = sum(epoch.seconds for one in others for epoch in one.history)
+        done = finish(begun, asked, ledger=cache / "ledger", spent=spent)
+        told = begun.training.progress.history if asked.rates else ()  # the others' no one hears
+        heard.finished(done.folder, done.result, told)
     return Trained(done=done, begun=begun, courses=courses)

@@ -40,7 +40,7 @@ ALWAYS = {
     "--labels", "--ids", "--classes", "--mirror", "--record", "--weights", "--preprocess",
     "--mean", "--resize", "--fold-heads", "--refit", "--freeze", "--show-batch", "--remember",
     "--reject-rate", "--format", "--read", "--sheet", "--remove", "--val", "--test", "--shuffle",
-    "--chunks", "--encoding", "--color", "--race", "--budget", "--log",
+    "--chunks", "--encoding", "--color", "--race", "--budget", "--log", "--steps",
 }  # fmt: skip
 # Refused, or spoken of, where the head, the data or the run is known.
 LATER = {

@@ -44,7 +44,7 @@ def test_table_picture_and_kept_weights_have_one_best(
         progress = progress.with_epoch(one, 0)
     course = Course(
         name="run", metric="top1", loss=1.0, score=0.5, history=history,
-        batches=np.zeros((0, 2), np.float32),
+        batches=np.zeros((0, 2), np.float32), per_epoch=1,
     )  # fmt: skip
     said: list[str] = []
     plain = Axes.set_title
@@ -66,6 +66,7 @@ def test_table_picture_and_kept_weights_have_one_best(
         ("probe", "last-layer", "probe"), ("fresh", "last-layer", "fresh"),
         ("scratch", "last-layer", "fresh"), ("probe", "fresh", "fresh"),
         ("fresh", "scratch", "scratch"), ("scratch", "fresh", "fresh"),
+        ("zeros", "last-layer", "zeros"), ("probe", "zeros", "zeros"),
     ],
 )  # fmt: skip
 def test_a_control_starts_from_the_head_that_the_run_starts_from(
@@ -83,6 +84,7 @@ def test_a_control_starts_from_the_head_that_the_run_starts_from(
         ({"freeze": "backbone", "start": "fresh"}, "last-layer"),
         ({"start": "scratch", "bn": "moving"}, "scratch"),
         ({"start": "fresh", "bn": "frozen"}, "fresh"),
+        ({"start": "zeros"}, "zeros"),
     ],
 )
 def test_a_control_that_is_the_run_itself_is_refused(options: Any, control: str) -> None:

@@ -57,8 +57,8 @@ def test_a_fine_tuning_is_heard_with_its_batches(cache: Path) -> None:
     assert [one for one, _ in epochs] == load_history(run.folder)
     rows = table(run.folder / "steps.csv")
     told = [step for _, steps in epochs for step in steps]
-    assert [list(one) for one in told] == [["loss", "top1", "lr"]] * len(rows)
-    for name in ("loss", "top1", "lr"):
+    assert [list(one) for one in told] == [["step", "loss", "top1", "lr"]] * len(rows)
+    for name in ("step", "loss", "top1", "lr"):
         assert [one[name] for one in told] == pytest.approx(
             [float(row[name]) for row in rows], rel=1e-5
         )

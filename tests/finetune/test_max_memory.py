@@ -137,9 +137,9 @@ def test_the_time_of_a_batch_is_measured_with_one_batch_an_epoch_too(
     clock, forward = [0.0], begun.training.forward
     monkeypatch.setattr(planning.time, "perf_counter", lambda: clock[0])
 
-    def slow(batch: Batch) -> Any:
+    def slow(batch: Batch, epoch: int) -> Any:
         clock[0] += 100
-        return forward(batch)
+        return forward(batch, epoch)
 
     monkeypatch.setattr(begun.training, "forward", slow)
     assert planning.estimate(begun.training, begun.predict_seconds).batch_seconds == 100

@@ -155,6 +155,23 @@ def test_before_the_first_step_it_is_the_probe(made: Path, tmp_path: Path) -> No
     assert begin(source, Options(start="scratch"), tmp_path).difference is None
 
 
+def test_a_head_of_zeros_prefers_no_class_and_learns(cache: Path, tmp_path: Path) -> None:
+    begun = begin(source_of(cache), Options(start="zeros"), tmp_path / "a")
+    assert begun.difference is not None
+    np.testing.assert_allclose(begun.probabilities, 0.1, atol=1e-6)
+    folder = fit(cache, "20270101-000000-001", HeadRequest(params={"epochs": 3, "hidden": (9,)}))
+    source = open_source(folder, Places(cache_dir=cache))
+    options = Options(start="zeros", epochs=1, augment="none", warmup=0)
+    begun = begin(source, options, tmp_path / "b")
+    np.testing.assert_allclose(begun.probabilities, 0.1, atol=1e-6)
+    before = begun.training.network.state.weights.values()
+    assert before["head.0.weight"].any()  # zeros there would never learn
+    begun.training.run(Silent())
+    after = begun.training.network.state.weights.values()
+    for name in ("head.0.weight", "head.1.weight", "head.1.bias"):
+        assert (before[name] != after[name]).any()
+
+
 def test_another_head_is_noticed_before_anything_is_trained(cache: Path) -> None:
     path = cache / "runs" / RUN / HEAD
     head = load_head(path)
@@ -267,7 +284,7 @@ def test_keeping_the_frozen_part_in_memory_changes_nothing(
         {"schedule": "constant"}, {"warmup": 1.0}, {"bn": "moving"}, {"label_smoothing": 0.1},
         {"mixup": 0.4}, {"accumulate": 2}, {"clip": 0.01}, {"augment": "flip"}, {"sizes": (28,)},
         {"sampling": "balanced"}, {"ohem": 0.5}, {"seed": 7}, {"optimizer": "adamw"},
-        {"batch_size": 16}, {"start": "fresh"},
+        {"batch_size": 16}, {"start": "fresh"}, {"start": "zeros"},
     ],
     ids=lambda options: next(iter(options)),
 )  # fmt: skip

@@ -54,7 +54,7 @@ def test_it_begins_with_the_probes_figures_and_its_gradient(cache: Path, tmp_pat
     batch = next(training.batches(1, 0))
     labels = source.train.labels[batch.rows]
     np.testing.assert_allclose(batch.targets, 0.9 * labels + 0.05, atol=1e-6)
-    loss, right = training.forward(batch).asnumpy()
+    loss, right = training.forward(batch, 1).asnumpy()
     head = load_head(cache / "runs" / RUN / HEAD)
     rows = source.train.take(batch.rows)
     features, p = training.predict(rows)
