@@ -40,6 +40,11 @@ def load_preprocess(text: str) -> PreprocessSpec:
     if not path.is_file():
         if ENUM in text:
             return weights_transforms(text)
+        if "resize=" in text or "crop=" in text:
+            raise UsageError(
+                f"--preprocess {text}: give the name alone, and beside it the shorter side and the "
+                "middle of it as --resize 256 --size 227"
+            )
         raise UsageError(
             f"--preprocess {text}: neither a file, a folder nor one of {', '.join(PRESETS)}"
         )

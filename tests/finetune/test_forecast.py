@@ -22,6 +22,7 @@ from probe.finetune.forecast import draw_rows
 from probe.finetune.options import Options
 from probe.finetune.record import RECORD, Past, expected, track
 from probe.finetune.start import make_training
+from probe.finetune.train import Observer, Training
 from tests.commands import invoke
 from tests.finetune.data import RUN, Silent, make_cache, source_of
 
@@ -108,6 +109,22 @@ def test_python_says_the_same(large: Path, said: dict[str, Any]) -> None:
         probe.forecast(RUN, cache_dir=large, compare="fresh")
     with pytest.raises(UsageError, match="epochs='2': expected a whole number"):
         probe.forecast(RUN, cache_dir=large, epochs="2")
+
+
+def test_of_a_length_in_steps_the_draw_has_its_share(
+    large: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken, run = [], Training.run_unwatched
+
+    def counted(self: Training, observer: Observer) -> None:
+        run(self, observer)
+        taken.append((self.network.state.steps, self.schedule.total))
+
+    monkeypatch.setattr(Training, "run_unwatched", counted)
+    found = probe.forecast(RUN, steps=16, augment="none", cache_dir=large, quiet=True)
+    assert taken == [(2, 2)]  # an eighth of them on an eighth of the images
+    assert found.cost.seconds > 3 * found.cost.epoch_seconds  # 16 steps of 5 an epoch
+    assert "another recipe" in found.unlike[0]
 
 
 def test_what_cannot_be_foretold(cache: Path, large: Path) -> None:

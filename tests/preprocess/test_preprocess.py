@@ -440,6 +440,11 @@ def test_keys_differ_exactly_where_pixels_do(one: PreprocessSpec, other: Preproc
     assert same == (one.identity() == other.identity())
 
 
+def test_a_side_in_the_preprocessings_name_is_told_its_options() -> None:
+    with pytest.raises(UsageError, match="as --resize 256 --size 227"):
+        load_preprocess("caffe_bgr,resize=256,crop=227")
+
+
 @pytest.mark.parametrize(
     ("size", "resize"), [(64, "63"), (64, "0"), (64, "-3"), (64, "stretch"), (64, "9999999")]
 )
