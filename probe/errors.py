@@ -17,7 +17,8 @@
     │   └── OverflowHeadError              its numbers overflowed: a smaller learning rate
     ├── NoTemperatureError (ValueError)    no temperature makes held-out rows most likely
     ├── BundleError (ValueError)           a bundle cannot be made, read or trusted
-    ├── PromoteError (RuntimeError)        the network to fine-tune is another, or training diverged
+    ├── PromoteError (RuntimeError)        the network to fine-tune is another, or cannot be kept
+    │   └── DivergedError                  its training diverged: a smaller learning rate
     └── EngineError (RuntimeError)         the network cannot run here
 
 Each message says what, where and what to do, on one line. `probe` prints it and exits 2. All
@@ -34,6 +35,7 @@ __all__ = [
     "CacheMismatchError",
     "CorruptEntryError",
     "DataError",
+    "DivergedError",
     "EngineError",
     "HeadError",
     "ImageError",
@@ -165,7 +167,11 @@ class BundleError(ProbeError, ValueError):
 
 
 class PromoteError(ProbeError, RuntimeError):
-    """The network to fine-tune does not give the probe's predictions, or training diverged."""
+    """The network to fine-tune does not give the probe's predictions, or cannot be kept."""
+
+
+class DivergedError(PromoteError):
+    """A fine-tuning's gradient is no number any more."""
 
 
 class EngineError(ProbeError, RuntimeError):

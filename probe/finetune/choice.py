@@ -8,6 +8,7 @@ follows from the files, so that a killed run goes on from any point.
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 
+from probe.errors import DivergedError
 from probe.finetune.checkpoint import FOLDER, remove_leftovers
 from probe.finetune.compare import Course, load_course, save_course
 from probe.finetune.options import Options
@@ -23,6 +25,8 @@ from probe.finetune.promotion import Begun, course_of, run
 from probe.finetune.request import PromoteRequest
 from probe.finetune.start import make_training
 from probe.finetune.train import Observer
+
+log = logging.getLogger(__name__)
 
 RATES = "rates"
 
@@ -34,7 +38,8 @@ def train_rates(
 ) -> tuple[Begun, list[Course]]:
     """Train each learning rate of a request, and return the best with the figures of the others.
 
-    The best is that of the best epoch, see `Epoch.rank`; of equals the first one typed.
+    The best is that of the best epoch, see `Epoch.rank`; of equals the first one typed. Rates with
+    which training diverges are left out.
 
     Parameters
     ----------
@@ -44,12 +49,13 @@ def train_rates(
     Raises
     ------
     PromoteError
-        A training diverged, or a file cannot be written.
+        Training diverged with all of them, or a file cannot be written.
     """
     folder, options = begun.training.folder, begun.training.options
     limit = Limit(bytes=request.max_memory, part=begun.training.network.part or 0)
     begun.training.network.release()
     courses: dict[float, Course] = {}
+    diverged: DivergedError | None = None
     for rate in request.rates:
         place, name = place_of(folder, rate), name_of(rate)
         known = load_course(place)
@@ -57,18 +63,27 @@ def train_rates(
             place.mkdir(parents=True, exist_ok=True)
             remove_leftovers(place)
             other = _resumed(begun, replace(options, lr=rate), place, limit)
-            with observer_for(name, other) as observer:
-                run(other, observer)
+            try:
+                with observer_for(name, other) as observer:
+                    run(other, observer)
+            except DivergedError as error:
+                log.warning("%s is left out: %s", name, error)
+                diverged = error
+                continue
+            finally:
+                other.training.network.release()
             known = course_of(name, other)
-            other.training.network.release()
             save_course(place, known)
         courses[rate] = known
+    if not courses:
+        assert diverged is not None
+        raise diverged
     best = max(courses, key=lambda rate: courses[rate].best.rank)
     trained = place_of(folder, best) / FOLDER
     if trained.exists():
         shutil.rmtree(folder / FOLDER, ignore_errors=True)
         os.replace(trained, folder / FOLDER)
-    for rate in courses:
+    for rate in request.rates:
         shutil.rmtree(place_of(folder, rate) / FOLDER, ignore_errors=True)
     chosen = _resumed(begun, replace(options, lr=best), folder, limit)
     return chosen, [course for rate, course in courses.items() if rate != best]

@@ -27,7 +27,7 @@ from probe.core.short_repr import short_repr
 from probe.datasets import Split
 from probe.datasets.images.prefetch import load_batches
 from probe.engines import filled
-from probe.errors import PromoteError
+from probe.errors import DivergedError, PromoteError
 from probe.evaluation.task import Task
 from probe.finetune.batches import Batch, Feed
 from probe.finetune.checkpoint import LOG, Progress, load_last, save_best, save_last
@@ -224,7 +224,7 @@ class Training:
         batches *= self.network.parts
         norm = state.norm() / batches
         if not math.isfinite(norm):
-            raise PromoteError(
+            raise DivergedError(
                 f"epoch {self.progress.epoch}, batch {self.progress.batch + 1}: the gradient is no "
                 f"number any more; take a smaller --lr than {options.rate:g}"
                 + ("" if options.clip else ", or --clip 5")

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import csv
 import json
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import probe
-from probe.errors import UsageError
+from probe.errors import DivergedError, UsageError
 from probe.evaluation.predictions import load_predictions
 from probe.figures import canvas
 from probe.finetune import compare
+from probe.finetune.choice import train_rates
 from probe.finetune.compare import Course, draw_courses
-from probe.finetune.options import parse_rates
+from probe.finetune.options import Options, parse_rates
+from probe.finetune.promotion import begin
+from probe.finetune.request import PromoteRequest
 from probe.heads.history import Epoch, load_history
 from probe.runs.results import read_run
+from tests.finetune.data import Silent, source_of
 from tests.finetune.test_longer import assert_same_training, killed, newest, tuned
 from tests.finetune.test_promote import promote
 from tests.finetune.test_several_labels import cache as several_labels  # noqa: F401
@@ -51,6 +56,24 @@ def test_a_run_killed_in_the_second_of_two_rates_is_the_better_one_alone(
     longer = probe.promote(folder.name, resume=True, epochs=3, cache_dir=cache, quiet=True)
     assert longer.result.params["lr"] == 1e-5  # it goes on with the one that was chosen
     assert "rates" not in longer.result.params
+
+
+def test_a_rate_with_which_training_diverges_is_left_out(
+    made: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = source_of(made)
+    options = Options(lr=1e12, clip=0.0, augment="none", epochs=2, optimizer="sgd", warmup=0)
+    begun = begin(source, options, tmp_path)
+    asked = PromoteRequest.of(source.folder, options, lr="1e12,1e-5")
+    chosen, others = train_rates(begun, asked, lambda *_: nullcontext(Silent()))
+    assert chosen.training.options.lr == 1e-5
+    assert chosen.training.done
+    assert others == []
+    assert "lr 1e+12 is left out: epoch 1" in caplog.text
+    again = begin(source, options, tmp_path / "again")
+    asked = PromoteRequest.of(source.folder, options, lr="1e12,2e12")
+    with pytest.raises(DivergedError, match="a smaller --lr than 2e"):
+        train_rates(again, asked, lambda *_: nullcontext(Silent()))
 
 
 def places(folder: Path) -> list[Path]:
