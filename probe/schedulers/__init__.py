@@ -6,15 +6,16 @@
     one_thread_each    the context of these loops where nobody named a scheduler
 
 base           what a scheduler has to offer
+named          the scheduler that a text means
 worker         what runs in a worker
 spread         the loop that hands out blocks and takes results
 loky, dask, ray
                one scheduler each; only these import the packages they are named after
 """
 
-from probe.schedulers.base import (
+from probe.schedulers.base import Scheduler
+from probe.schedulers.named import (
     SCHEDULERS,
-    Scheduler,
     Workers,
     check_scheduler,
     fitting_on,
