@@ -60,6 +60,7 @@ test-wheel: dist
 		"$$(ls '$(CURDIR)'/dist/*.whl)[demo]"
 	cd "$$(mktemp -d)" && HOME="$$PWD" XDG_CACHE_HOME="$$PWD/state" \
 		"$(CURDIR)/.venv-wheel/bin/probe" demo --size 32
+	cd / && "$(CURDIR)/.venv-wheel/bin/probe" help environment > /dev/null
 
 # the documentation as a website in site/; a broken link or reference fails
 site: $(VENV)/.dev

@@ -63,6 +63,7 @@ class Probe(LazyGroup):
             "weights": "Find, fetch, check and convert pretrained weights.",
             "doctor": "Show versions, engines, threads and devices.",
             "demo": "See it work, offline, in about a minute.",
+            "help": "Show a page of the documentation, or list them.",
         },
     }
 

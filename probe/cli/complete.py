@@ -58,6 +58,13 @@ def listeners() -> list[str]:
     return ["tensorboard", "mlflow"]
 
 
+def topics() -> list[str]:
+    """Return the pages that `probe help` shows."""
+    from probe.cli.help import read_pages
+
+    return list(read_pages())
+
+
 def _names(ctx: typer.Context, folder: str, pattern: str) -> list[str]:
     place = state_folder(ctx.params.get("cache_dir")) / folder
     found = [path for path in place.glob(pattern) if not path.name.startswith(".")]

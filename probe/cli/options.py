@@ -27,7 +27,7 @@ DatasetName = Annotated[
     typer.Option(
         "--dataset", "-d", autocompletion=complete.datasets,
         help="A name (`probe dataset list`), or a path or URL: a folder of class folders, a list "
-        "of images and labels, an archive, or any other form of docs/datasets.md.",
+        "of images and labels, an archive, or any other form of `probe help datasets`.",
     ),
 ]  # fmt: skip
 DatasetRoot = Annotated[

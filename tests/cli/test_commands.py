@@ -122,7 +122,7 @@ def test_a_shell_completes_commands_options_choices_and_names(
     for name in ("runs/20260101-000000-001", "runs/20270101-000000-001", "benches/b1"):
         (tmp_path / name).mkdir(parents=True)
     for words, names in {
-        "he": ["head"],
+        "he": ["head", "help"],
         "cache ve": ["verify"],
         "head --learn": ["--learning-curve"],
         "head ": ["new", "old"],
