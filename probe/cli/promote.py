@@ -507,6 +507,7 @@ def show_comparison(courses: Sequence[Course], folder: Path) -> None:
 def show_promoted(done: Promoted, begun: Begun, cache_dir: Path) -> None:
     """Print what was gained, image by image, what it cost, and what to do next."""
     from probe.finetune.advice import other_recipes, tried
+    from probe.finetune.options import parse_rates
     from probe.runs.results import METRIC_WORDS
     from probe.screen import console
 
@@ -523,7 +524,7 @@ def show_promoted(done: Promoted, begun: Begun, cache_dir: Path) -> None:
     columns += ["repaired", "broken"] if done.gains[0].repaired is not None else []
     console.table(out, columns, rows, right=range(1, len(columns)))
     out.print()
-    last = done.gains[-1]
+    last, rates = done.gains[-1], done.result.params.get("rates")
     facts = {
         "verdict": _verdict(last) if done.better else _kept(done.gains[0]),
         "cost": f"{console.duration(done.seconds)} of training; the probe's head took "
@@ -533,8 +534,7 @@ def show_promoted(done: Promoted, begun: Begun, cache_dir: Path) -> None:
         recipe = replace(options, batch_size=begun.training.feed.batch_size)
         facts["tried"] = f"{tried(recipe)}; another may do better"
         start = done.gains[0].before
-        facts["try"] = "; or ".join(other_recipes(options, history, start))
-    rates = done.result.params.get("rates")
+        facts["try"] = "; or ".join(other_recipes(options, history, start, parse_rates(rates)))
     if last.split == "val" and done.better:
         what = "learning rate and epoch were" if rates else "epoch was"
         facts["caution"] = f"the best {what} chosen on these images, so the figure flatters"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import isclose
 
 from probe.errors import DataError
 from probe.evaluation.learning_curve import load_learning_curve
@@ -58,7 +59,9 @@ def tried(options: Options) -> str:
     )
 
 
-def other_recipes(options: Options, history: Sequence[Epoch], start: float) -> list[str]:
+def other_recipes(
+    options: Options, history: Sequence[Epoch], start: float, rates: Sequence[float] = ()
+) -> list[str]:
     """Return options that may do better than a recipe without a clear gain, the likeliest first.
 
     Parameters
@@ -69,6 +72,8 @@ def other_recipes(options: Options, history: Sequence[Epoch], start: float) -> l
         Its epochs.
     start : float
         Top-1 or mAP on validation before the first step, 0 to 1.
+    rates : sequence of float
+        Learning rates that were tried, too, and are no advice.
 
     Returns
     -------
@@ -77,12 +82,13 @@ def other_recipes(options: Options, history: Sequence[Epoch], start: float) -> l
     """
     found = []
     gentle = f"--lr {options.rate / 10:.2g} --warmup {max(1.0, options.warmup):g}"
+    shorter = not any(isclose(options.rate / 10, one) for one in rates)
     fell = 100 * (start - history[0].val_score) if history else 0.0
-    if fell > 0:
+    if fell > 0 and shorter:
         found.append(f"{gentle} (the first epoch lost {fell:.2f} points: shorter steps)")
     if options.optimizer != "adamw":
         found.append(f"--optimizer adamw --lr {LEARNING_RATES['adamw']:g} (steps of even length)")
-    if fell <= 0:
+    if fell <= 0 and shorter:
         found.append(f"{gentle} (shorter steps)")
     if history and len(history) > 1 and max(history, key=lambda one: one.rank) is history[-1]:
         longer = f"--epochs {2 * options.epochs}"

@@ -91,7 +91,7 @@ def train_rates(
 
 def place_of(folder: Path, rate: float) -> Path:
     """Return the folder of a learning rate's training."""
-    return folder / RATES / f"{rate:g}"
+    return folder / RATES / str(rate)
 
 
 def name_of(rate: float) -> str:

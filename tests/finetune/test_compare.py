@@ -107,6 +107,15 @@ def test_advice_after_a_training_names_other_recipes_than_the_one_tried() -> Non
     ]  # fmt: skip
 
 
+def test_advice_names_no_learning_rate_that_was_tried() -> None:
+    history = [epoch(1, 0.9, 0.5)]
+    found = other_recipes(Options(lr=1e-4), history, 0.8, (1e-5, 1e-4))
+    assert not any(one.startswith("--lr 1e-05") for one in found)
+    assert any(
+        one.startswith("--lr 1e-05") for one in other_recipes(Options(lr=1e-4), history, 0.8)
+    )
+
+
 def test_a_need_of_much_memory_names_what_takes_less() -> None:
     words = memory_words(8_600_000_000, Options(accumulate=2), 32)
     assert words == (
