@@ -17,7 +17,7 @@ from probe.bundle import Bundle
 from probe.bundle.files import CARD
 from probe.cache.store import Store
 from probe.core.memo import Memo
-from probe.core.records import write_record
+from probe.core.records import CHECKSUM, write_record
 from probe.errors import DataError, ProbeError, PromoteError, UsageError
 from probe.evaluation.predictions import Predictions, load_predictions, save_predictions
 from probe.extraction.extract import extract_features
@@ -109,9 +109,16 @@ def test_it_can_be_bundled_and_predicts(tuned: tuple[Path, dict[str, Any]], tmp_
     assert Bundle.load(out).predict(images) == [source.classes[one] for one in winners]
 
 
+def rewrite(path: Path, text: str, other: str) -> None:
+    """Replace a text in a record, as an earlier version would have written it."""
+    plain = json.loads(path.read_text().replace(text, other))
+    plain.pop(CHECKSUM, None)
+    path.write_text(json.dumps(plain))
+
+
 def test_a_network_from_scratch_is_credited_to_nobody(cache: Path, tmp_path: Path) -> None:
     path = cache / "runs" / RUN / "result.json"  # as if the probe had been on published weights
-    path.write_text(path.read_text().replace('"random:0"', '"resnet18.torchvision_v1"'))
+    rewrite(path, "random:0", "resnet18.torchvision_v1")
     said = json.loads(promote(cache, "--start", "scratch", "--epochs", "1", "--json").stdout)
     folder, origin = Path(said["folder"]), said["weights"]
     kind, _, seed = origin.partition(":")
@@ -133,7 +140,7 @@ def test_a_network_from_scratch_is_credited_to_nobody(cache: Path, tmp_path: Pat
         assert "torchvision_v1" not in text
         assert "fine-tuned" not in text
     result = folder / "result.json"  # as earlier versions wrote it
-    result.write_text(result.read_text().replace(origin, "resnet18.torchvision_v1"))
+    rewrite(result, origin, "resnet18.torchvision_v1")
     assert read_run(folder).weights == "random weights"
     resolved = resolve_weights(
         BACKBONES["resnet18"], str(backbone), cache_dir=cache,
