@@ -7,7 +7,7 @@ from math import log2
 
 from probe.bench.race_record import Race, dropped_words, race_words
 from probe.core.text import capital
-from probe.report.markup import Markup, element, join, row_header, table
+from probe.report.markup import Markup, element, join, row_header, scrolling, table
 from probe.report.material import Material
 from probe.runs.results import METRIC_WORDS, figure_text
 
@@ -63,7 +63,8 @@ def _picture(found: Race) -> Markup:
     attributes = {"class": "race", "viewBox": f"0 0 {WIDTH} {HEIGHT}", "role": "img",
                   "aria-label": label}  # fmt: skip
     caption = f"{label}. A line that ends with a cross is of features that were dropped there."
-    return element("figure", [element("svg", drawn, attributes), element("figcaption", caption)])
+    picture = scrolling(element("svg", drawn, attributes), label)
+    return element("figure", [picture, element("figcaption", caption, {"class": "note"})])
 
 
 def _line(name: str, points: Sequence[tuple[float, float]], *, dropped: bool) -> Markup:
