@@ -12,7 +12,7 @@ NEWEST ?= $(shell for v in 3.14 3.13; do \
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: audit demo test test-thorough test-lowest test-newest dist test-wheel site check format lock clean
+.PHONY: audit demo test test-thorough test-lowest test-newest dist test-wheel site notebooks check format lock clean
 
 demo: $(VENV)/.demo
 	$(BIN)/probe demo
@@ -65,6 +65,10 @@ test-wheel: dist
 # the documentation as a website in site/; a broken link or reference fails
 site: $(VENV)/.dev
 	$(BIN)/python -m sphinx -q -W --keep-going -b html docs site
+
+# runs the notebooks again and writes their outputs; the tests run them, too, and write nothing
+notebooks: $(VENV)/.dev
+	$(BIN)/python -m tests.test_notebooks
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -1,7 +1,8 @@
-"""Settings of the documentation site, and its two pages that are made of the code."""
+"""Settings of the documentation site, and its pages that are made of code and notebooks."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ html_theme, html_title = "furo", "probe"
 html_show_sphinx = html_copy_source = False
 html_static_path, html_css_files, html_js_files = ["_static"], ["site.css"], ["reach.js"]
 exclude_patterns = ["_build"]
+source_suffix = {".rst": "restructuredtext", ".md": "markdown", ".ipynb": "markdown"}
 nitpicky = False
 suppress_warnings = ["myst.header"]  # a page may begin below its first heading
 myst_heading_anchors = 3
@@ -34,12 +36,38 @@ HERE = Path(__file__).parent
 _WITHOUT = "\n   :exclude-members: set_fit_request, set_score_request, set_transform_request"
 
 
-def setup(_: Any) -> None:
+def setup(app: Any) -> None:
     """Write the references, which git ignores."""
     folder = HERE / "reference"
     folder.mkdir(exist_ok=True)
     for name, lines in (("commands", command_lines()), ("python", python_lines())):
         (folder / f"{name}.md").write_text("\n".join(lines), encoding="utf-8")
+    app.connect("source-read", read_notebook)
+
+
+def read_notebook(_: Any, name: str, source: list[str]) -> None:
+    """Replace a notebook by its text, its code and what that gave, as Markdown."""
+    if name.startswith("notebooks/"):
+        source[0] = "\n".join(notebook_lines(json.loads(source[0])["cells"]))
+
+
+def notebook_lines(cells: list[Any]) -> Iterator[str]:
+    """Yield the lines of a page with the cells of a notebook."""
+    for cell in cells:
+        text = "".join(cell["source"])
+        yield f"{text}\n" if cell["cell_type"] == "markdown" else f"```python\n{text}\n```\n"
+        for output in cell.get("outputs", ()):
+            data = output.get("data", {})
+            if "image/png" in data:
+                address = "data:image/png;base64," + "".join(data["image/png"]).replace("\n", "")
+                shown = f'<img alt="What these lines draw" src="{address}">'
+                yield f"```{{raw}} html\n{shown}\n```\n"
+            elif "text/html" in data:
+                shown = "".join(data["text/html"]).replace("<table>", '<table class="docutils">')
+                yield f"```{{raw}} html\n{shown}\n```\n"
+            else:
+                shown = "".join(output.get("text", data.get("text/plain", "")))
+                yield f"```text\n{shown}\n```\n"
 
 
 def python_lines() -> Iterator[str]:

@@ -286,7 +286,8 @@ def test_progress_is_shown_unless_it_is_to_be_quiet(
     features: probe.FeatureSet, capsys: pytest.CaptureFixture[str]
 ) -> None:
     probe.fit(features, "ridge", quiet=True)
-    assert capsys.readouterr().err == ""
+    probe.bench("photos", ["squeezenet1_0@32=random:0"], heads="ridge", quiet=True)
+    assert capsys.readouterr() == ("", "")
     probe.fit(features, "ridge")
     assert "head   ridge" in capsys.readouterr().err
 
@@ -545,6 +546,32 @@ def _nothing() -> Any:
     from contextlib import nullcontext
 
     return nullcontext()
+
+
+def test_imported_features_are_those_of_the_file(
+    features: probe.FeatureSet, tmp_path: Path
+) -> None:
+    X, y = features["train"].as_xy()
+    ids = [f"photo-{row}" for row in range(len(X))]
+    np.savez(tmp_path / "pets.npz", features=X, labels=y, ids=ids)
+    made = probe.import_features(
+        tmp_path / "pets.npz", backbone="own", classes=list(COLOURS), quiet=True
+    )
+    assert (made.dataset, made.key.backbone, made.classes) == ("pets", "own", tuple(COLOURS))
+    again, labels = made["train"].as_xy()
+    assert (again == X).all()
+    assert (labels == y).all()
+    assert list(made["train"].ids) == ids
+    assert "pixels" not in made._repr_html_()
+    with pytest.raises(UsageError, match="--features zzz"):
+        probe.import_features(tmp_path / "pets.npz", features="zzz", quiet=True)
+
+
+def test_a_learning_curve_belongs_to_its_run(features: probe.FeatureSet, run: probe.Run) -> None:
+    assert run.learning_curve is None
+    made = probe.fit(features, "ridge", alpha=1.0, learning_curve=[2, 4], draws=2, quiet=True)
+    assert made.learning_curve is not None
+    assert list(made.learning_curve.bands()) == [2, 4]
 
 
 def test_reprs_are_short(features: probe.FeatureSet, run: probe.Run) -> None:

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from probe.cache.features import FeatureSet
     from probe.datasets.copies import Copies
     from probe.datasets.in_memory import Data
+    from probe.evaluation.learning_curve import LearningCurve
     from probe.evaluation.predictions import Predictions
     from probe.finetune.forecast import Forecast
     from probe.finetune.options import Options
@@ -989,6 +990,64 @@ def make_bundle(
 
 
 @checked
+def import_features(
+    files: AnyPath | Sequence[AnyPath],
+    *,
+    features: str | None = None,
+    labels: str | None = None,
+    ids: str | None = None,
+    split: Literal["train", "val", "test"] | None = None,
+    dataset: str | None = None,
+    backbone: str | None = None,
+    classes: str | Sequence[str] | None = None,
+    cache_dir: AnyPath | None = None,
+    quiet: bool = False,
+) -> FeatureSet:
+    """Make an entry of features that another program made, as `probe cache import` does.
+
+    No code in a pickle is run. How the features were made is unknown, and the entry says so.
+
+    Parameters
+    ----------
+    files : path or sequence of paths
+        Pickles, ``.npy``, ``.npz``, HDF5, ``.mat``, ``.parquet`` or ``.safetensors`` files of one
+        dataset, with features (n, d), labels (n,) and perhaps ids, splits and class names.
+    features, labels, ids : str, optional
+        Names of the arrays in the files; `labels` may also be a ``.npy`` file. Default: the usual
+        ones, as ``features`` or ``X``, ``labels`` or ``y``, ``ids``.
+    split : {"train", "val", "test"}, optional
+        Split that the rows are of. Default: by the names of files and arrays, else train.
+    dataset, backbone : str, optional
+        What they are called. Default: as the files say; else the first file's name, and unknown.
+    classes : sequence of str, optional
+        Names of the classes, in the order of their numbers.
+    cache_dir, quiet
+        As in `extract`.
+
+    Returns
+    -------
+    FeatureSet
+
+    Raises
+    ------
+    ProbeError
+        An array is missing, not finite or of an impossible shape, or a pickle contains code.
+    """
+    from probe.cache import interchange
+    from probe.cache.store import Store
+    from probe.core.options import words
+    from probe.screen import console
+
+    with console.quiet(quiet):
+        return interchange.import_features(
+            [Path(one) for one in ([files] if isinstance(files, str | PathLike) else files)],
+            Store(state_folder(cache_dir)),
+            names=interchange.Names(features=features, labels=labels, ids=ids),
+            split=split, dataset=dataset, backbone=backbone, classes=words(classes) or None,
+        )  # fmt: skip
+
+
+@checked
 def open_features(name: str | None = None, *, cache_dir: AnyPath | None = None) -> FeatureSet:
     """Return the features of an entry.
 
@@ -1134,6 +1193,13 @@ class Run:
         from probe.runs.answers import classes_of_run
 
         return classes_of_run(self.result, self.cache_dir)
+
+    @cached_property
+    def learning_curve(self) -> LearningCurve | None:
+        """Figures by images a class, where `fit` was asked for them; its `bands` has the means."""
+        from probe.evaluation.learning_curve import load_learning_curve
+
+        return load_learning_curve(self.folder)
 
     def to_csv(self, path: AnyPath) -> None:
         """Write a row for each prediction, as `probe runs show --csv` does.

@@ -36,6 +36,7 @@ from probe.errors import (
 from probe.evaluation.task import task_of
 from probe.preprocess.views import view_count
 
+SHOWN = {"weights": "", "size": " pixels"}  # of the provenance; imported features have neither
 SHOWN_CLASSES = 8
 RowIndex = slice | NDArray[np.integer[Any]] | NDArray[np.bool_] | Sequence[int]
 ENDING = ".h5"
@@ -260,7 +261,8 @@ class FeatureSet:
         page.note(
             f"{key.backbone}, layer {key.layer}"
             + (f" ({key.pool})" if key.pool != "none" else "")
-            + f", {about.get('weights', '')}, {about.get('size', '')} pixels, {key.dtype}; "
+            + "".join(f", {about[name]}{word}" for name, word in SHOWN.items() if about.get(name))
+            + f", {key.dtype}; "
             f"{len(self.classes):,} classes: {', '.join(self.classes[:SHOWN_CLASSES])}"
             + " ..."
             * (len(self.classes) > SHOWN_CLASSES)

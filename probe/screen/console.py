@@ -197,6 +197,8 @@ def table(
     fold : sequence of int
         Columns that give way where the terminal is narrow, as those of names.
     """
+    if console.quiet:
+        return
     made = Table(box=None, pad_edge=False, header_style="bold cyan", padding=(0, 2, 0, 0))
     for number, column in enumerate(columns):
         folds = number in fold
