@@ -69,7 +69,8 @@ def text_of(output: Any) -> str:
 def kernel_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep kernels away from what the user has."""
     for name in ("IPYTHONDIR", "JUPYTER_RUNTIME_DIR", "JUPYTER_CONFIG_DIR"):
-        monkeypatch.setenv(name, str(tmp_path / "jupyter" / name))
+        (tmp_path / name).mkdir()
+        monkeypatch.setenv(name, str(tmp_path / name))
 
 
 @pytest.mark.usefixtures("kernel_folders")
