@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -36,6 +38,25 @@ def test_output_that_cannot_be_written(tmp_path: Path, arguments: tuple[str, ...
         done = run(*arguments, cwd=tmp_path, stdout=full)
     assert done.returncode == 2
     assert done.stderr == "probe: the output cannot be written (No space left on device)\n"
+
+
+def test_a_server_that_fails_while_a_dataset_is_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "photos").mkdir()
+    stat = os.stat
+
+    def failing(path: Any, **options: Any) -> os.stat_result:
+        if str(path).endswith("photos"):
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), str(path))
+        return stat(path, **options)
+
+    monkeypatch.setattr(os, "stat", failing)
+    done = probe(" ".join(BASE), "--dataset", "photos", cwd=tmp_path, code=2)
+    assert done.stderr == (
+        "probe: photos: Stale file handle; its disk or server fails, now or for good: run the same "
+        "command again\n"
+    )
 
 
 @pytest.mark.parametrize(
