@@ -20,6 +20,7 @@ from probe.errors import UnknownNameError
 if TYPE_CHECKING:
     from rich.console import Console
 
+INCLUDED = re.compile(r"^```\{include\} \.\./(\S+)\n.*?^```$", re.M | re.S)  # as the site does
 NOT_SHOWN = ("index", "design")  # the site's first page, and why the code is as it is
 
 Word = Annotated[
@@ -73,7 +74,7 @@ def read_pages() -> dict[str, str]:
     package = Path(probe.__file__).parent
     folder = next(one for one in (package / "docs", package.parent / "docs") if one.is_dir())
     return {
-        path.stem: path.read_text(encoding="utf-8")
+        path.stem: INCLUDED.sub(r"See `\1` of the sources.", path.read_text(encoding="utf-8"))
         for path in sorted(folder.glob("*.md"))
         if path.stem not in NOT_SHOWN
     }
