@@ -54,7 +54,7 @@ def _show_entries(entries: list[Entry]) -> None:
             entry.name,
             ", ".join(f"{split} {count:,}" for split, count in entry.counts.items()),
             entry.key.layer + ("" if entry.key.pool == "none" else f" ({entry.key.pool})"),
-            " ".join(
+            ":".join(  # as names of features have it
                 str(entry.provenance[key])
                 for key in ("size", "resize")
                 if entry.provenance.get(key)
