@@ -62,6 +62,22 @@ test-wheel: dist
 		"$(CURDIR)/.venv-wheel/bin/probe" demo --size 32
 	cd / && "$(CURDIR)/.venv-wheel/bin/probe" help environment > /dev/null
 
+# tags what is committed as the version that it says it is, once its wheel was tried; uploads nothing
+VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' probe/core/version.py)
+
+release:
+	@test -z "$$(git status --porcelain)" || { echo "commit first: git status" >&2; exit 1; }
+	@! git rev-parse --quiet --verify "refs/tags/v$(VERSION)" > /dev/null \
+	|| { echo "v$(VERSION) is tagged: raise __version__ in probe/core/version.py" >&2; exit 1; }
+	@grep -q '^## \[$(VERSION)\]' CHANGELOG.md \
+	|| { echo "CHANGELOG.md has no heading ## [$(VERSION)]: rename [Unreleased]" >&2; exit 1; }
+	$(MAKE) test-wheel
+	$(PYTHON) -m venv --clear .venv-release
+	.venv-release/bin/python -m pip install --quiet --disable-pip-version-check twine
+	.venv-release/bin/twine check --strict dist/*
+	git tag --annotate "v$(VERSION)" --message "probe $(VERSION)"
+	@echo "git push origin v$(VERSION) && .venv-release/bin/twine upload dist/*"
+
 # the documentation as a website in site/; a broken link or reference fails
 site: $(VENV)/.dev
 	$(BIN)/python -m sphinx -q -W --keep-going -b html docs site
@@ -103,7 +119,7 @@ lock:
 	rm -rf .venv-lock
 
 clean:
-	rm -rf $(VENV) .venv-lock .venv-audit .venv-lowest .venv-newest .venv-wheel dist site docs/reference .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-lock .venv-audit .venv-lowest .venv-newest .venv-release .venv-wheel dist site docs/reference .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 $(VENV)/bin/python:
 	@test -n "$(PYTHON)" || { echo "probe needs Python 3.11 or later: install one, or name it with make PYTHON=..." >&2; exit 1; }
