@@ -3,7 +3,7 @@
     python -m benchmarks.spread [--rounds 4] [--count 256]
 
 ResNet-18 at 224 over photographs of 500 x 375 pixels, files to a sealed entry. Ways take turns,
-each with workers of its own that have done a small pass before, and the best of all rounds counts.
+each with workers of its own that have done the pass once before, and the best of all rounds counts.
 CPU seconds are those of the command and of its workers together. The bar is 0.95 of one process's
 rate on the same cores.
 
@@ -73,18 +73,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         state = Path(name)
         folder = write_photographs(state / "photographs", options.count)
-        few = write_photographs(state / "few", 32)
-        (state / "few state").mkdir()
-        alone = passing(CASE, folder, state), passing(CASE, few, state / "few state")
+        alone = passing(CASE, folder, state)
         ways = options.only.split(",")
         best = {way: [float("inf"), float("inf")] for way in ways}
         for way in ways * options.rounds:
             with workers_called(None if way == WAYS[0] else way) as workers:
-                run, warm = alone if workers is None else (
-                    partial(spread_pass, folder, state, workers),
-                    partial(spread_pass, few, state / "few state", workers),
-                )  # fmt: skip
-                warm()
+                run = alone if workers is None else partial(spread_pass, folder, state, workers)
+                run()  # each worker opens the network
                 before, started = cpu_seconds(), time.perf_counter()
                 images = run()
                 seconds, used = time.perf_counter() - started, cpu_seconds() - before
