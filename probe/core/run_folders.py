@@ -7,11 +7,14 @@ import json
 import os
 import re
 from collections import deque
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
 from probe.core.files import hold, make_folder, share
 from probe.core.regular import append_regular, open_regular
+from probe.errors import UsageError
 
 RESULT = "result.json"  # written last: a folder that has one is a finished run
 MOST_HELD = 64
@@ -22,9 +25,8 @@ MOST_NOTED = 16 << 20  # bytes
 NAMED = re.compile(r"[0-9-]+-\d{3}")  # as `new_run_folder` does
 
 
-_held: deque[int] = (
-    deque()
-)  # locks of this process's new folders, so that no other process removes them as leftovers
+# this process's new folders and their locks, so that no other process removes them as leftovers
+_held: deque[tuple[Path, int]] = deque()
 
 
 def new_run_folder(runs: Path) -> Path:
@@ -59,10 +61,49 @@ def new_run_folder(runs: Path) -> Path:
             continue
         except OSError:  # a file system without locks
             return folder
-        _held.append(descriptor)
+        _held.append((folder, descriptor))
         while len(_held) > MOST_HELD:  # something lies in the older ones by now
-            os.close(_held.popleft())
+            os.close(_held.popleft()[1])
         return folder
+
+
+def release(folder: Path) -> None:
+    """Let others hold a new folder of this process, which is done with it."""
+    for one in list(_held):
+        if one[0] == folder:
+            with contextlib.suppress(ValueError):  # another thread let it go
+                _held.remove(one)
+                os.close(one[1])
+
+
+@contextmanager
+def held_alone(folder: Path, refusal: str) -> Iterator[None]:
+    """Hold a folder; does nothing where there are no locks, or no such folder.
+
+    Raises
+    ------
+    UsageError
+        Somebody holds it, with `refusal` as its text.
+    """
+    with ExitStack() as held:
+        try:
+            held.callback(os.close, hold(folder))
+        except BlockingIOError:
+            raise UsageError(refusal) from None
+        except OSError:
+            pass
+        yield
+
+
+def is_held(folder: Path) -> bool:
+    """Whether somebody writes in a run's folder; False where there are no locks."""
+    try:
+        os.close(hold(folder))
+    except BlockingIOError:
+        return True
+    except OSError:
+        pass
+    return False
 
 
 def _remove_empty(runs: Path) -> None:

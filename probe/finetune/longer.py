@@ -15,7 +15,7 @@ from pathlib import Path
 
 from probe.core.files import make_folder, replacing
 from probe.core.regular import open_regular
-from probe.core.run_folders import RESULT
+from probe.core.run_folders import RESULT, is_held
 from probe.core.text import counted
 from probe.errors import DataError, UsageError
 from probe.finetune.checkpoint import BEST, FOLDER, LAST, load_last
@@ -121,13 +121,14 @@ def _count(options: Options) -> int:
 
 
 def _begun(runs: Path, wanted: PromoteRequest) -> Path | None:
-    """Return the folder of the same longer training that was interrupted."""
+    """Return the folder of the same longer training that was interrupted, and that no one holds."""
     for path in sorted(runs.glob(f"*/{FILE_NAME}"), reverse=True):
         try:
             there = PromoteRequest.read(path.parent)
         except (UsageError, DataError):  # it is complete or damaged
             continue
-        if (there.continues, there.options) == (wanted.continues, wanted.options):
+        same = (there.continues, there.options) == (wanted.continues, wanted.options)
+        if same and not is_held(path.parent):
             return path.parent
     return None
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from probe.core.options import Words, read_bytes, texts, words
 from probe.core.records import read_record, write_record
 from probe.core.regular import MOST_TEXT, open_regular
-from probe.core.run_folders import RESULT
+from probe.core.run_folders import RESULT, is_held
 from probe.core.text import counted
 from probe.core.urls import is_url, public, text_of
 from probe.errors import UsageError
@@ -194,16 +194,22 @@ def _whole(place: str | Path) -> str:
 def newest(runs: Path, *, finished: bool = False) -> Path:
     """Return the newest folder of a fine-tuning that was interrupted, or may be `finished`.
 
+    One that is still trained is left out.
+
     Raises
     ------
     UsageError
         There is none.
     """
+    running = ""
     for path in sorted(runs.glob(f"*/{FILE_NAME}"), reverse=True):
-        if finished or not (path.parent / RESULT).exists():
-            return path.parent
+        folder, done = path.parent, (path.parent / RESULT).exists()
+        if not done and is_held(folder):
+            running = running or f"; {folder.name} is still trained by another process"
+        elif finished or not done:
+            return folder
     what = "there is no fine-tuning here" if finished else "no fine-tuning was interrupted here"
-    raise UsageError(f"{runs}: {what}; `probe promote` starts one")
+    raise UsageError(f"{runs}: {what}{running or '; `probe promote` starts one'}")
 
 
 def read_sample_weights(path: Path, ids: list[str]) -> NDArray[np.float64]:

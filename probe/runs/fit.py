@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -12,9 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from probe.cache.joining import Joined
-from probe.core.files import hold
 from probe.core.plain import plain_params
-from probe.core.run_folders import new_run_folder, note_outside_run
+from probe.core.run_folders import held_alone, new_run_folder, note_outside_run, release
 from probe.errors import UsageError
 from probe.evaluation.learning_curve import PICTURE as LEARNING_CURVE
 from probe.evaluation.learning_curve import Point, save_learning_curve
@@ -309,10 +307,12 @@ def _claimed(wanted: Path | None, runs: Path) -> Iterator[Path]:
         try:
             if wanted is None:
                 folder = new_run_folder(runs)
+                held.callback(release, folder)
             else:
                 folder = wanted
                 folder.mkdir(parents=True, exist_ok=True)
-                _hold_alone(folder, held)
+                refusal = f"--out {folder}: another process is writing there; name another folder"
+                held.enter_context(held_alone(folder, refusal))
                 if any(folder.iterdir()):
                     raise UsageError(f"--out {wanted}: the folder is not empty; name another one")
         except OSError as error:
@@ -321,17 +321,6 @@ def _claimed(wanted: Path | None, runs: Path) -> Iterator[Path]:
                 f"{place}: cannot be written ({error.strerror}); name another folder with --out"
             ) from error
         yield folder
-
-
-def _hold_alone(folder: Path, held: ExitStack) -> None:
-    try:
-        held.callback(os.close, hold(folder))
-    except BlockingIOError:
-        raise UsageError(
-            f"--out {folder}: another process is writing there; name another folder"
-        ) from None
-    except OSError:  # a file system without locks
-        return
 
 
 def keep_run(folder: Path, run: HeadRun, classes: tuple[str, ...]) -> None:

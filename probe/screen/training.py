@@ -6,12 +6,14 @@ import logging
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from probe.core.run_folders import RESULT, held_alone
 from probe.core.text import counted
 from probe.errors import UsageError
 from probe.finetune.advice import advice, mirror_words
@@ -294,17 +296,35 @@ def go_on(
         Who hears of it; None for those that it began with, as far as they have names.
     epochs, steps : int, optional
         See `probe.finetune.longer.lengthened`; a finished one goes on, too.
+
+    Raises
+    ------
+    UsageError
+        It cannot go on, or another process trains in its folder. Nothing was changed.
     """
     longer = (epochs, steps) != (None, None)
     target = run or newest(cache / "runs", finished=longer)
-    if longer:
-        target = lengthened(target, cache / "runs", epochs=epochs, steps=steps, command=command)
-    asked = PromoteRequest.read(target)
-    listeners = listeners_of(asked.log if log is None else log)
-    remove_leftovers(target)
-    source = open_source(Path(asked.run), asked.places(cache))
-    begun = _begin(source, asked, target, workers=workers)
-    return _train(begun, asked, cache, listeners)
+    with ExitStack() as held:
+        if not (target / RESULT).exists():
+            held.enter_context(_alone(target))
+        asked = PromoteRequest.read(target, finished=longer)
+        listeners = listeners_of(asked.log if log is None else log)
+        source = open_source(Path(asked.run), asked.places(cache))
+        if longer:  # from here on folders change
+            first = target
+            target = lengthened(first, cache / "runs", epochs=epochs, steps=steps, command=command)
+            if target != first:
+                held.enter_context(_alone(target))
+            asked = PromoteRequest.read(target)
+        remove_leftovers(target)
+        begun = _begin(source, asked, target, workers=workers)
+        return _train(begun, asked, cache, listeners)
+
+
+def _alone(folder: Path) -> AbstractContextManager[None]:
+    return held_alone(
+        folder, f"{folder}: another process trains in it; let it end, or stop it, and try again"
+    )
 
 
 def _begin(source: Source, asked: PromoteRequest, target: Path, *, workers: int) -> Begun:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +19,9 @@ import pytest
 
 import probe
 from probe.errors import ProbeError, UsageError
+from probe.finetune import request
 from probe.finetune.checkpoint import load_last
+from probe.finetune.longer import lengthened
 from probe.finetune.options import Options
 from probe.finetune.rates import schedule_of
 from probe.heads.history import load_history
@@ -30,21 +35,21 @@ CONSTANT = (*RECIPE, "--schedule", "constant")
 UPDATES = 3  # steps of an epoch: 112 training images in batches of 32
 LATER = {"promotion.json", "result.json", "promote.json", "curves.png", "confusion.png"}
 
-KILLED = """
+SIGNALLED = """
 import os, signal, sys
 from probe.finetune.train import Training
 from probe.cli.app import app
 
-plain, left = Training.checkpoint, [int(sys.argv[1])]
+plain, left = Training.checkpoint, [int(sys.argv[2])]
 
 def checkpoint(self):
     plain(self)
     left[0] -= 1
     if not left[0]:
-        os.kill(os.getpid(), signal.SIGKILL)
+        os.kill(os.getpid(), signal.Signals[sys.argv[1]])
 
 Training.checkpoint = checkpoint
-app(sys.argv[2:])
+app(sys.argv[3:])
 """
 
 
@@ -56,11 +61,31 @@ def newest(cache: Path) -> Path:
     return max((cache / "runs").glob("*/promote.json")).parent
 
 
+def signalled(cache: Path, name: str, after: int, *arguments: str) -> list[str]:
+    """Return a command that sends itself a signal after so many checkpoints."""
+    start = [sys.executable, "-c", SIGNALLED, name, str(after), "promote", "--cache-dir"]
+    return [*start, str(cache), *arguments]
+
+
 def killed(cache: Path, after: int, *arguments: str) -> None:
     """Run the command in a process that is killed after so many checkpoints."""
-    command = [sys.executable, "-c", KILLED, str(after), "promote", "--cache-dir", str(cache)]
-    done = subprocess.run([*command, *arguments], capture_output=True, check=False)
+    command = signalled(cache, "SIGKILL", after, *arguments)
+    done = subprocess.run(command, capture_output=True, check=False)
     assert done.returncode == -signal.SIGKILL, done.stderr
+
+
+@contextmanager
+def paused(cache: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """Run the command in a process that stands still after its first checkpoint, until SIGCONT."""
+    command = signalled(cache, "SIGSTOP", 1, *arguments)
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        try:
+            assert os.WIFSTOPPED(os.waitpid(process.pid, os.WUNTRACED)[1])
+            yield process
+        finally:
+            process.kill()
 
 
 def content(folder: Path) -> dict[str, bytes]:
@@ -133,6 +158,10 @@ def test_an_interrupted_run_goes_on_longer_in_its_folder(cache: Path, tmp_path: 
     options = (*RECIPE, "--compare", "last-layer")
     killed(cache, 1, *options, "--epochs", "2")
     (folder,) = (one.parent for one in (cache / "runs").glob("*/promote.json"))
+    before = content(folder)
+    with pytest.raises(UsageError, match="--log tensorbord: there is no such listener"):
+        promote(cache, "--resume", "--epochs", "3", "--log", "tensorbord")
+    assert content(folder) == before
     done = probe.promote(None, resume=True, epochs=3, cache_dir=cache, quiet=True)
     assert done.folder == folder
     assert not (folder / "comparison.csv").exists()  # a control would have another schedule
@@ -142,9 +171,34 @@ def test_an_interrupted_run_goes_on_longer_in_its_folder(cache: Path, tmp_path: 
     )
 
 
+def test_a_training_that_is_not_interrupted_is_left_alone(cache: Path) -> None:
+    runs = cache / "runs"
+    with paused(cache, *CONSTANT, "--epochs", "2") as process:
+        folder = newest(cache)
+        before = content(folder)
+        for length in ((), ("--epochs", "3")):
+            with pytest.raises(UsageError, match=f"{folder.name} is still trained by another pro"):
+                promote(cache, "--resume", *length)
+            with pytest.raises(UsageError, match=f"{folder.name}: another process trains in it"):
+                promote(cache, folder.name, "--resume", *length)
+        assert content(folder) == before
+        process.send_signal(signal.SIGCONT)
+        said, _ = process.communicate()
+        assert process.returncode == 0, said
+    with paused(cache, "--resume", "--epochs", "3"):  # a folder that it did not make in `promote`
+        longer = newest(cache)
+        assert request.newest(runs, finished=True) == folder
+        other = lengthened(folder, runs, epochs=3, steps=None, command="")
+        assert other not in (folder, longer)
+        shutil.rmtree(other)
+    assert request.newest(runs) == longer
+    assert lengthened(folder, runs, epochs=3, steps=None, command="") == longer
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (("--epochs", "9", "--log", "tensorbord"), "there is no such listener"),
         (("--epochs", "1"), "has 2 epochs, and --resume makes none shorter"),
         (("--steps", "40"), "has 2 epochs: give its length as --epochs N"),
         (("--epochs", "2"), "has its 2 epochs; ask for more"),
