@@ -795,7 +795,7 @@ def promote(
 
     folder = _folder_of(run, cache_dir)
     call = current.get()
-    _check_length(call.given)
+    _check_length(call.given, steps)
     with console.quiet(quiet):
         if resume:
             same = {"run", "resume", "cache_dir", "workers", "log", "quiet", "epochs", "steps"}
@@ -856,8 +856,8 @@ def _to_promote(
     return open_source(chosen, asked.places(folder)), asked
 
 
-def _check_length(given: Iterable[str]) -> None:
-    if {"epochs", "steps"} <= {*given}:
+def _check_length(given: Iterable[str], steps: int | None) -> None:
+    if steps is not None and "epochs" in given:
         raise UsageError("epochs=, steps=: the length is given twice; leave out one of them")
 
 
@@ -907,7 +907,7 @@ def forecast(
 
     folder = _folder_of(run, cache_dir)
     known = {one.name for one in fields(Options)} - {"sizes"} | {"train_sizes"}
-    _check_length(recipe)
+    _check_length(recipe, recipe.get("steps"))
     options = Options.of(**as_in(promote, recipe, sorted(known)))
     with console.quiet(quiet):
         source, asked = _to_promote(

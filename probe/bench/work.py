@@ -43,7 +43,7 @@ from probe.cache.store import Store
 from probe.core.plain import to_plain
 from probe.core.run_folders import new_run_folder
 from probe.core.version import __version__
-from probe.errors import CacheError, ProbeError, UsageError
+from probe.errors import CacheError, DataError, ProbeError, UsageError
 from probe.extraction.extract import Observer, extract_features
 from probe.extraction.fastest import take_fastest
 from probe.extraction.forward import Elsewhere
@@ -423,12 +423,19 @@ class _Dataset:
             self._rows.append(done_row(dataset, source, head, fitted, cost))
 
     def _tell(self, name: str, fitted: Fitted) -> None:
+        if not self._heard:
+            return
         folder, result = self._runs.folder / fitted.run, fitted.result
         tags = tags_of(result, result.head, result.command)
         self._heard.started(
             RunStart(kind="head", name=name, folder=folder, params=result.params, tags=tags)
         )
-        self._heard.finished(folder, result, load_history(folder))
+        try:
+            history = load_history(folder)
+        except DataError as error:
+            log.warning("%s: its epochs are not told", error)
+            history = []
+        self._heard.finished(folder, result, history)
 
     def _score(self, one: Pass, source: Source) -> None:
         protocol = self._request.protocol

@@ -390,6 +390,8 @@ def promote(
             _show(made, folder, as_json=as_json)
         return
     listeners = listeners_of(log)
+    if "epochs" in _typed(context):
+        steps = None  # what a configuration file has comes second
     options = Options.of(
         epochs=epochs, steps=steps, batch_size=batch_size, start=start, freeze=freeze,
         unfreeze=unfreeze, optimizer=optimizer, lr=lr, momentum=momentum, wd=wd,
@@ -462,8 +464,7 @@ RESUMABLE = {"run", "resume", "cache_dir", "as_json", "workers", "log", "epochs"
 
 def _check_resume(context: typer.Context) -> set[str]:
     """Return the options that were typed; refuse those that a run which goes on cannot follow."""
-    sources = {name: context.get_parameter_source(name) for name in context.params}
-    typed = {name for name, one in sources.items() if one and one.name == "COMMANDLINE"}
+    typed = _typed(context)
     for name in context.params:
         if name in typed - RESUMABLE:
             raise UsageError(
@@ -471,6 +472,11 @@ def _check_resume(context: typer.Context) -> set[str]:
                 "ends as if it had never stopped; leave it out"
             )
     return typed
+
+
+def _typed(context: typer.Context) -> set[str]:
+    sources = {name: context.get_parameter_source(name) for name in context.params}
+    return {name for name, one in sources.items() if one and one.name == "COMMANDLINE"}
 
 
 CERTAIN = 0.05

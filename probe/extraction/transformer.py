@@ -88,9 +88,9 @@ class FrozenBackbone(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # 
         How a map is reduced; default avg. A map that is left whole is flattened to a row.
     size : int, optional
         Side of the network's input in pixels. Default: the weights' own.
-    resize : {"crop", "squash", "pad"}, optional
-        How images become square; or the shorter side in pixels as a text, ``"256"``, of which the
-        middle `size` are cut out. Default: as the weights were trained.
+    resize : {"crop", "squash", "pad"} or int, optional
+        How images become square; a number is the shorter side in pixels, of which the middle `size`
+        are cut out. Default: as the weights were trained.
     batch_size : int, optional
         Default: by input size. It moves no number.
     n_jobs : int, default=1
@@ -129,7 +129,7 @@ class FrozenBackbone(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # 
         layer: str | None = None,
         pool: str | None = None,
         size: int | None = None,
-        resize: str | None = None,
+        resize: str | int | None = None,
         batch_size: int | None = None,
         n_jobs: int = 1,
         engine: str = "auto",
@@ -231,7 +231,7 @@ class FrozenBackbone(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # 
         if self.mean is not None:
             weights = with_mean(weights, Path(self.mean).expanduser())
         size = None if self.size is None else int(self.size)  # of NumPy's, out of a search
-        preprocess = weights.preprocess.with_size(size, self.resize)
+        preprocess = weights.preprocess.with_size(size, _text(self.resize))
         layer = (
             spec.layer(self.layer)
             if self.layer
@@ -372,7 +372,7 @@ def check_parameters(given: dict[str, Any]) -> None:
     jobs = given["n_jobs"]
     _check(given, "n_jobs", _count(jobs) or jobs == -1, "at least 1, or -1", optional=True)
     _check(given, "pool", given["pool"] in POOLS, ", ".join(POOLS), optional=True)
-    check_resize("resize", given["resize"])
+    check_resize("resize", _text(given["resize"]))
     check_engine_name(given["engine"])
     check_device_name(given["device"])
 
@@ -393,3 +393,7 @@ def _missing(images: ImageSources, cached: CachedRows) -> NDArray[np.intp]:
         if (one := content.tobytes()) not in cached:
             seen.setdefault(one, row)
     return np.array(sorted(seen.values()), np.intp)
+
+
+def _text(resize: str | int | None) -> str | None:
+    return None if resize is None else str(resize)

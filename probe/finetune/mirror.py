@@ -46,8 +46,9 @@ class MirrorTest:
 def mirror_test(source: Source, training: Training) -> MirrorTest:
     """Compare the probe's predictions of some validation images with those of their mirror images.
 
-    Before its first step the network of a training is the probe's, except for a fresh head, in
-    whose place the probe's head is used. For random weights the probe's network is built anew.
+    Before its first step the network of a training is the probe's, except for a fresh head or one
+    of zeros, in whose place the probe's head is used. For random weights the probe's network is
+    built anew.
     """
     options = training.options
     if options.start == "scratch":
@@ -64,7 +65,7 @@ def mirror_test(source: Source, training: Training) -> MirrorTest:
     found = []
     for images in (sample.images, _Mirrored(sample.images)):
         features, p = training.predict(replace(sample, images=images))
-        if options.start == "fresh":
+        if options.start in ("fresh", "zeros"):
             p = source.head.predict_proba(features).astype(np.float32)
         found.append(task.loss_and_figure(p, targets)[1])
     return MirrorTest(n=len(rows), plain=found[0], mirrored=found[1])

@@ -159,6 +159,10 @@ class Heard:
         self._left = list(listeners)
         self.epochs = 0  # of the run that started last
 
+    def __bool__(self) -> bool:
+        """Whether anybody listens."""
+        return bool(self._left)
+
     def started(self, run: RunStart) -> None:
         """See Listener."""
         self.epochs = 0

@@ -8,6 +8,7 @@ Files stay where they are; the tag ``folder`` says where.
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout, suppress
@@ -24,6 +25,7 @@ RETRIES = (
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES",
     "3",
 )  # of MLflow's own 7 the last would take 2 minutes
+REFUSED = re.compile(r"[^/\w.\- ]")  # in names of metrics and parameters, on every system
 LONGEST = 5000  # characters of a tag or a parameter, which MLflow limits
 
 
@@ -54,13 +56,16 @@ class Listener(Interface):
         with self._calling() as mlflow:
             self._epoch = epoch.epoch
             own = figures_of_epoch(epoch)
-            mlflow.log_metrics({f"epoch/{name}": own[name] for name in own}, step=epoch.epoch)
+            mlflow.log_metrics(
+                {_named(f"epoch/{name}"): own[name] for name in own}, step=epoch.epoch
+            )
 
     def ended(self, end: RunEnd) -> None:
         """See `probe.Listener`."""
         with self._calling() as mlflow:
             if end.figures:
-                mlflow.log_metrics(dict(end.figures), step=self._epoch)
+                own = {_named(name): value for name, value in end.figures.items()}
+                mlflow.log_metrics(own, step=self._epoch)
             self._params(mlflow, end.params)
             if end.folder is not None:
                 mlflow.set_tag("folder", str(end.folder.resolve()))
@@ -73,7 +78,7 @@ class Listener(Interface):
         """Log those that are new: MLflow takes a parameter once."""
         new = {
             name: str(value)[:LONGEST]
-            for name, value in params.items()
+            for name, value in ((_named(name), value) for name, value in params.items())
             if value is not None and name not in self._told[-1]
         }
         self._told[-1] |= new
@@ -104,3 +109,8 @@ class Listener(Interface):
         finally:
             if before is None:
                 os.environ.pop(name, None)
+
+
+def _named(name: str) -> str:
+    """Return a name that MLflow takes, as of a dataset called ``cats & dogs``."""
+    return REFUSED.sub("_", name)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import pickle
 import resource
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 from probe.datasets import Dataset, load_dataset
+from probe.datasets.images.packed import ByteFile
 from probe.datasets.named.cifar import CifarBinary, CifarPickle
 from probe.errors import DataError
 from tests.datasets.conftest import LONG_AGO
@@ -184,3 +186,21 @@ def test_memory_does_not_grow_with_the_images_read(
     for row in range(25_000, 50_000, 5):
         images.image(row)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < before + 40_000  # kB
+
+
+@pytest.mark.skipif(not hasattr(os, "pread"), reason="Windows has no pread")
+def test_a_file_that_its_server_forgot_is_opened_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.bin").write_bytes(b"0123456789")
+    file = ByteFile(tmp_path / "a.bin")
+    forgotten, pread = file._descriptor, os.pread
+
+    def failing(descriptor: int, size: int, start: int) -> bytes:
+        if descriptor == forgotten:
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+        return pread(descriptor, size, start)
+
+    monkeypatch.setattr(os, "pread", failing)
+    assert file.read(2, 3) == b"234"
+    assert file.read(5, 9) == b"56789"

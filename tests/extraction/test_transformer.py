@@ -62,6 +62,17 @@ def test_features_are_those_of_an_entry(digits_cache: Path, tmp_path: Path) -> N
     np.testing.assert_allclose(backbone.transform(paths), found[:3], atol=1e-3)
 
 
+def test_the_shorter_side_may_be_a_number(digits_cache: Path, tmp_path: Path) -> None:
+    images, _ = digits(4, tmp_path)
+    options = {"size": 32, "cache_dir": tmp_path}
+    found = FrozenBackbone(resize=40, **options).fit_transform(images)
+    as_text = FrozenBackbone(resize="40", **options).fit_transform(images)
+    np.testing.assert_array_equal(found, as_text)
+    assert not np.allclose(found, FrozenBackbone(**options).fit_transform(images), atol=1e-3)
+    with pytest.raises(UsageError, match=r"resize 4\.5: expected crop, squash"):
+        FrozenBackbone(resize=4.5, **options).fit(images)
+
+
 def test_what_probe_extract_forwarded_is_not_forwarded_again(
     digits_cache: Path, tmp_path: Path, counted: list[int]
 ) -> None:

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 import probe
-from probe.errors import ProbeError, UsageError
+from probe.errors import ProbeError, UnknownNameError, UsageError
 from probe.finetune import request
 from probe.finetune.checkpoint import load_last
 from probe.finetune.longer import lengthened
@@ -291,3 +291,16 @@ def test_a_length_is_given_once(made: Path) -> None:
             function(None, epochs=2, steps=5, cache_dir=made)
     with pytest.raises(UsageError, match="expected a whole number from 1"):
         probe.promote(None, steps=0, cache_dir=made)
+    with pytest.raises(UnknownNameError, match="no such run"):  # None is no length
+        probe.promote("no such run", epochs=2, steps=None, cache_dir=made)
+
+
+def test_a_length_that_is_typed_comes_before_one_of_a_file(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "probe.toml").write_text("[promote]\nsteps = 5\n")
+    monkeypatch.chdir(tmp_path)
+    assert "5 steps" in promote(made, "--dry-run").stderr
+    typed = promote(made, "--epochs", "4", "--dry-run").stderr
+    assert "5 steps" not in typed
+    assert "4 epochs" in typed

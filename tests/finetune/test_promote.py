@@ -404,13 +404,13 @@ def test_whether_images_are_mirrored_is_settled_by_the_probe(
     made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source, found = source_of(made), []
-    for start in ("probe", "fresh", "scratch"):  # whatever the network starts from
+    for start in ("probe", "zeros", "fresh", "scratch"):  # whatever the network starts from
         begun = begin(source, Options(start=start), tmp_path)
         assert begun.training.options.augment == "none"  # these are digits
         assert not begun.training.feed.options.policy().flip
         found.append(begun.mirror)
     assert found[0] is not None
-    assert found == [found[0]] * 3
+    assert found == [found[0]] * 4
     assert found[0].plain == pytest.approx(source.result.metrics["val"]["top1"])
     assert begin(source, Options(augment="crop"), tmp_path).mirror is None
     monkeypatch.setattr(mirror, "LOST", 1.0)

@@ -20,6 +20,7 @@ from probe.core.version import __version__
 from probe.errors import UsageError
 from probe.heads.history import Epoch, load_history
 from probe.runs import fit as fitting
+from probe.runs import mlflow_client
 from probe.runs.listeners import RunEnd, RunStart, names_of
 from probe.runs.results import read_run
 from tests.commands import invoke
@@ -138,6 +139,28 @@ def test_runs_of_a_bench_are_within_it(cache: Path) -> None:
     assert [dict(one.figures) for one in ears.ends[:2]] == [figures_of(one.folder) for one in rows]
     assert again.verdict in ears.ends[-1].note
     assert ears.ends[-1].figures["digits/top1"] == again.winner.metrics["val"]["top1"]
+
+
+def test_a_damaged_history_of_a_row_that_is_found_again_costs_its_epochs_alone(
+    cache: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    options: dict[str, Any] = {"heads": "dense,ridge", "cache_dir": cache, "quiet": True}
+    first = probe.bench(None, entry(cache), **options)
+    (damaged,) = [one for one in first.rows if first.run(one).result.head == "dense"]
+    (first.run(damaged).folder / "history.csv").write_text("no\nhistory\n")
+    again = probe.bench(None, entry(cache), **options)  # nobody listens, and nothing is read
+    assert [one.run for one in again.rows] == [one.run for one in first.rows]
+    assert "history" not in caplog.text
+    ears = Ears()
+    probe.bench(None, entry(cache), log=ears, **options | {"quiet": False})
+    assert ears.order.count("finished") == 3
+    assert not ears.epochs
+    assert "its epochs are not told" in caplog.text
+
+
+def test_a_name_that_mlflow_refuses_is_written_otherwise() -> None:
+    assert mlflow_client._named("cats & dogs (2)/top1") == "cats _ dogs _2_/top1"
+    assert mlflow_client._named("val/macro_f1-a.b") == "val/macro_f1-a.b"
 
 
 @pytest.mark.parametrize("method", ["started", "epoch", "ended"])

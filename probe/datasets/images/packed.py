@@ -9,6 +9,7 @@ would notice a wrong label. Images are hashed again when they are read, as files
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 import weakref
@@ -358,11 +359,14 @@ class ByteFile:
     def __init__(self, path: Path) -> None:
         self._path, self._seeking = path, threading.Lock()
         try:
-            file = patiently(lambda: open_regular(path, buffering=0))
+            self._descriptor = patiently(self._open)
         except OSError as error:
             raise _unreadable(path, error) from error
-        self._descriptor = file.fileno()
+
+    def _open(self) -> int:
+        file = open_regular(self._path, buffering=0)
         weakref.finalize(self, file.close)
+        return file.fileno()
 
     def read(self, start: int, size: int) -> bytes:
         """Return bytes from an offset on, fewer where the file ends within them."""
@@ -373,7 +377,12 @@ class ByteFile:
 
     def _read(self, start: int, size: int) -> bytes:
         if hasattr(os, "pread"):
-            return os.pread(self._descriptor, size, start)
+            try:
+                return os.pread(self._descriptor, size, start)
+            except OSError as error:
+                if error.errno == errno.ESTALE:  # the server forgot the file that was opened
+                    self._descriptor = self._open()
+                raise
         with self._seeking:  # Windows
             os.lseek(self._descriptor, start, os.SEEK_SET)
             return os.read(self._descriptor, size)
@@ -415,14 +424,18 @@ def _labels(file: LabelledFile, memo: Memo) -> NDArray[np.int32]:
 
 def _digest(path: Path) -> bytes:
     """Return the xxh3-128 of a file; 30 MB of a CIFAR batch take some hundredths of a second."""
-    hasher = xxhash.xxh3_128()
-    try:
+
+    def digest() -> bytes:
+        hasher = xxhash.xxh3_128()
         with open_regular(path, buffering=0) as file:
             while block := file.read(1 << 20):
                 hasher.update(block)
+        return hasher.digest()
+
+    try:
+        return patiently(digest)
     except OSError as error:
         raise _unreadable(path, error) from error
-    return hasher.digest()
 
 
 def _place(path: Path) -> str:
