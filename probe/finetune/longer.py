@@ -150,16 +150,15 @@ def planned_anew(asked: PromoteRequest, updates: int) -> str:
     if not asked.planned:
         return ""
     last, options = asked.planned[-1], asked.options
-    old = replace(options, **{_unit(options): last.length})  # type: ignore[arg-type]
+    ran: list[float] = []  # factors of the steps behind, each of the schedule that it ran under
+    for one in asked.planned:
+        old = replace(options, **{_unit(options): one.length})  # type: ignore[arg-type]
+        ran += map(schedule_of(old, updates).factor, range(len(ran) + 1, one.steps + 1))
+    new = schedule_of(options, updates)
     text = f"{options.length}, planned as {counted(last.length, _unit(options).removesuffix('s'))}"
-    before, after = (schedule_of(one, updates) for one in (old, options))
-    steps = range(1, last.steps + 1)
-    if all(before.factor(step) == after.factor(step) for step in steps):
+    if all(factor == new.factor(step) for step, factor in enumerate(ran, start=1)):
         return f"{text}; it ends as if it had been this long from the start"
-    old_rate, new_rate = (
-        options.rate * one.factor(step)
-        for one, step in ((before, last.steps), (after, last.steps + 1))
-    )
+    old_rate, new_rate = (options.rate * one for one in (ran[-1], new.factor(len(ran) + 1)))
     return (
         f"{text}; the {options.schedule} schedule is planned anew over all of them, so that the "
         f"learning rate, which had come to {old_rate:.2g}, goes on from {new_rate:.2g}"

@@ -255,9 +255,12 @@ class Training:
         if best:  # before the checkpoint, so that a kill in between repeats the epoch
             save_best(self.folder, epoch, self.network.state.best_values())
         self._ended = len(rows)
-        self.progress, self._clock = progress, time.perf_counter()
-        self.checkpoint()
-        observer.epoch_done(done, best)
+        self.progress = progress
+        try:  # told before the checkpoint, so that one who is killed in between tells it again
+            observer.epoch_done(done, best)
+        finally:  # one who is stopped meanwhile goes on after this epoch
+            self._clock = time.perf_counter()
+            self.checkpoint()
 
     def log_of_epoch(self) -> NDArray[np.float32]:
         """Return the rows of `log` that belong to this epoch, or to the one that just ended."""

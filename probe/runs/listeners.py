@@ -97,6 +97,9 @@ class Listener(Protocol):
     def epoch(self, epoch: Epoch, steps: Sequence[Mapping[str, float]]) -> None:
         """Called after an epoch: its figures, and of a fine-tuning those of its batches.
 
+        A fine-tuning that is killed before it has kept the epoch trains it again when it goes on,
+        and then calls this once more.
+
         A batch has ``step``, its number in the run from 1, ``loss``, ``top1`` (``decisions`` with
         multi-label images) and ``lr``.
         """

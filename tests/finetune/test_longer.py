@@ -21,9 +21,10 @@ import probe
 from probe.errors import ProbeError, UnknownNameError, UsageError
 from probe.finetune import request
 from probe.finetune.checkpoint import load_last
-from probe.finetune.longer import lengthened
+from probe.finetune.longer import lengthened, planned_anew
 from probe.finetune.options import Options
 from probe.finetune.rates import schedule_of
+from probe.finetune.request import Planned, PromoteRequest
 from probe.heads.history import load_history
 from probe.runs.results import read_run
 from tests.events import scalars
@@ -154,6 +155,28 @@ def test_a_schedule_that_falls_is_planned_anew_which_is_said(cache: Path) -> Non
     assert planned == [{"steps": 6, "length": 2}]
 
 
+@pytest.mark.parametrize(
+    ("planned", "same"),
+    [
+        (((12, 2), (15, 4)), False),  # steps 11 and 12 of 20 had a tenth of the rate
+        (((12, 2), (12, 4)), False),
+        (((10, 2), (15, 4)), True),
+        (((0, 2), (15, 4)), True),
+        (((15, 4),), True),
+    ],
+)
+def test_each_step_behind_counts_with_the_length_it_ran_under(
+    planned: tuple[tuple[int, int], ...], same: bool
+) -> None:
+    asked = PromoteRequest(
+        run="", options=Options(epochs=8, schedule="step", warmup=0, lr=1e-3),
+        planned=tuple(Planned(steps=steps, length=length) for steps, length in planned),
+    )  # fmt: skip
+    told = planned_anew(asked, 10)
+    assert ("as if it had been this long from the start" in told) == same
+    assert ("planned anew" in told) != same
+
+
 def test_an_interrupted_run_goes_on_longer_in_its_folder(cache: Path, tmp_path: Path) -> None:
     options = (*RECIPE, "--compare", "last-layer")
     killed(cache, 1, *options, "--epochs", "2")
@@ -243,6 +266,14 @@ def test_a_length_in_steps_ends_within_an_epoch_and_goes_on_from_there(
     (_, arrays), (_, others) = (found for path in (longer, whole) if (found := load_last(path)))
     for name, array in arrays.items():
         assert array.tobytes() == others[name].tobytes(), name
+
+
+def test_one_that_is_killed_after_a_checkpoint_has_told_its_epoch(cache: Path) -> None:
+    killed(cache, 2, "--epochs", "4", "--lr", "1e-5", "--augment", "none", "--log", "tensorboard")
+    folder = tuned(cache, "--resume")
+    told = scalars(folder / "tensorboard")["epoch/val_loss"]
+    assert [number for number, _ in told] == [1, 2, 3, 4]
+    assert len(load_history(folder)) == 4
 
 
 def test_a_dry_run_knows_steps(made: Path) -> None:
