@@ -44,6 +44,8 @@ class Progress:
         Steps of the optimizer so far.
     history : tuple of Epoch
         Epochs that are done.
+    ends : tuple of int
+        Batches that were behind at the end of each.
     best_epoch : int
         0 before the first epoch is done.
     stopped : bool
@@ -58,6 +60,7 @@ class Progress:
     batch: int = 0
     updates: int = 0
     history: tuple[Epoch, ...] = ()
+    ends: tuple[int, ...] = ()
     best_epoch: int = 0
     stopped: bool = False
     seconds: float = field(default=0.0, compare=False)
@@ -73,11 +76,12 @@ class Progress:
         The best epoch has the highest `Epoch.val_score`; ties go to the lower loss, then the first.
         """
         history, best = (*self.history, done), self.best
+        ends = (*self.ends, (self.ends[-1] if self.ends else 0) + self.batch)
         better = best is None or done.rank > best.rank
         best_epoch = done.epoch if better else self.best_epoch
         return replace(
-            self, epoch=done.epoch + 1, batch=0, history=history, best_epoch=best_epoch,
-            stopped=bool(patience) and done.epoch - best_epoch >= patience,
+            self, epoch=done.epoch + 1, batch=0, history=history, ends=ends,
+            best_epoch=best_epoch, stopped=bool(patience) and done.epoch - best_epoch >= patience,
         )  # fmt: skip
 
 
@@ -100,7 +104,8 @@ def load_last(folder: Path) -> tuple[Progress, dict[str, NDArray[np.float32]]] |
     about, arrays = _load(path)
     try:
         history = tuple(Epoch(**one) for one in about.pop("history"))
-        return Progress(history=history, **about), arrays
+        ends = tuple(about.pop("ends", ()))
+        return Progress(history=history, ends=ends, **about), arrays
     except (KeyError, TypeError, ValueError) as error:
         raise _damaged(path, str(error)) from error
 

@@ -152,8 +152,7 @@ def finish(begun: Begun, request: PromoteRequest, *, ledger: Path, spent: float 
             predictions[name] = replace(predictions[name], scaled=confidence)
     save_predictions(folder, predictions)
     save_history(folder, training.progress.history)
-    feed = training.feed
-    save_steps(folder, training.log, feed.batches, feed.task)
+    save_steps(folder, training.log, training.progress.ends, training.feed.task)
     _draw(begun, scored, result)
     _write_gains(begun, request, gains, seconds)
     write_run(folder, result)

@@ -1,7 +1,7 @@
 """The training loop: steps, epochs, the best epoch, checkpoints, and the files it keeps up to date.
 
     history.csv   a row per epoch
-    steps.csv     a row per batch: step, epoch, loss, top1, lr
+    steps.csv     a row per batch: step, epoch as in history.csv, loss, top1, lr
 
 Both are written anew after each epoch from what the checkpoint has, so that a resumed run has each
 row once.
@@ -13,7 +13,7 @@ import csv
 import io
 import math
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -133,6 +133,10 @@ class Training:
             return False
         self.progress, arrays = found
         self._log = [tuple(row) for row in arrays.pop(LOG).tolist()]
+        if len(self.progress.ends) < len(self.progress.history):  # 0.1.0 kept none
+            passes = range(1, len(self.progress.history) + 1)
+            ends = tuple(min(one * self.feed.batches, len(self._log)) for one in passes)
+            self.progress = replace(self.progress, ends=ends)
         try:
             self.network.state.restore(arrays, self.progress.updates)
         except ValueError as error:
@@ -349,24 +353,25 @@ class Training:
             yield Batch(step=step, rows=rows, images=self._lower[rows], targets=targets)
 
 
-def save_steps(folder: Path, log: NDArray[np.float32], batches: int, task: Task) -> None:
+def save_steps(folder: Path, log: NDArray[np.float32], ends: Sequence[int], task: Task) -> None:
     """Write `steps.csv` by rename.
 
     Parameters
     ----------
     log : float32, (n, 3)
         Loss, top-1 and learning rate of each batch.
-    batches : int
-        Number of batches in an epoch.
+    ends : sequence of int
+        Batches that were behind at the end of each epoch.
     task : Task
         Of multi-label images the share of right decisions takes the place of top-1.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(("step", "epoch", "loss", task.step_metric, "lr"))
-    for number, row in enumerate(log):
+    epochs = np.searchsorted(ends, np.arange(len(log)), side="right") + 1
+    for number, (epoch, row) in enumerate(zip(epochs.tolist(), log, strict=True), start=1):
         figures = [f"{value:.6g}" for value in row.tolist()]
-        writer.writerow((number + 1, number // batches + 1, *figures))
+        writer.writerow((number, epoch, *figures))
     write_text(folder / STEPS, text.getvalue())
 
 
@@ -392,9 +397,9 @@ class Recorder:
         """See Observer."""
         training = self._training
         save_history(training.folder, training.progress.history)
-        feed = training.feed
-        save_steps(training.folder, training.log, feed.batches, feed.task)
-        names, rows = ("loss", feed.task.step_metric, "lr"), training.log_of_epoch().tolist()
+        task = training.feed.task
+        save_steps(training.folder, training.log, training.progress.ends, task)
+        names, rows = ("loss", task.step_metric, "lr"), training.log_of_epoch().tolist()
         numbered = enumerate(rows, start=len(training.log) - len(rows) + 1)
         steps = [{"step": one, **dict(zip(names, row, strict=True))} for one, row in numbered]
         self._heard.epoch(epoch, steps)

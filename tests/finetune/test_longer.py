@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ import pytest
 import probe
 from probe.errors import ProbeError, UnknownNameError, UsageError
 from probe.finetune import request
-from probe.finetune.checkpoint import load_last
+from probe.finetune.checkpoint import load_last, save_last
 from probe.finetune.longer import lengthened, planned_anew
 from probe.finetune.options import Options
 from probe.finetune.rates import schedule_of
@@ -262,6 +263,8 @@ def test_a_length_in_steps_ends_within_an_epoch_and_goes_on_from_there(
     longer = tuned(cache, "--resume", "--steps", "9")
     assert load_history(longer)[:2] == history  # and the rest of the second pass comes next
     assert len(load_history(longer)) == 4
+    with (longer / "steps.csv").open() as file:
+        assert [row["epoch"] for row in csv.DictReader(file)] == list("111223444")
     whole = tuned(cache, *options, "--epochs", "3", "--out", str(tmp_path / "whole"))
     (_, arrays), (_, others) = (found for path in (longer, whole) if (found := load_last(path)))
     for name, array in arrays.items():
@@ -302,6 +305,11 @@ def test_a_training_of_steps_that_was_stopped_ends_with_the_same_bits(
             with pytest.raises(KeyboardInterrupt):
                 training.run(Stops())
     training.run(Stops())
+    assert training.progress == whole.progress
+    assert training.progress.ends == (7, 9)
+    earlier = replace(training.progress, ends=())  # as 0.1.0 kept it
+    save_last(training.folder, earlier, training.network.state.snapshot(), training.log)
+    assert training.resume()
     assert training.progress == whole.progress
     assert training.log.tobytes() == whole.log.tobytes()
     for name, value in whole.network.state.weights.values().items():
