@@ -221,7 +221,7 @@ def test_mxnet_is_the_engine_where_it_alone_has_cuda(
     assert default_engine() == default_engine("cuda") == "onnx"
     runtime.providers = [CPU]
     assert [default_engine(name) for name in ("auto", "gpu:0,1", "cpu", "cuda")] == [
-        "mxnet", "mxnet", "onnx", "onnx",
+        "mxnet", "mxnet", "onnx", "mxnet",  # cuda:0 is what gpu:0 is
     ]  # fmt: skip
     own = Backbone.from_callable(lambda batch: batch[:, 0, 0], name="corner", version="1", size=8)
     assert default_engine("auto", own) == "python"

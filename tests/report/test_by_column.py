@@ -50,7 +50,7 @@ def test_a_row_keeps_them_and_the_page_tells_the_worst_first() -> None:
     )  # fmt: skip
     text = by_column(material)
     assert text is not None
-    assert text.count(">row a</td>") == text.count(">row c</td>") == MOST
+    assert text.count(">row a</th>") == text.count(">row c</th>") == MOST
     assert "row d" not in text
     assert "<b>" not in text
     assert text.index("2020") < text.index("row a: &lt;site&gt; may be a shortcut")
