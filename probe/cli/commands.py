@@ -104,14 +104,19 @@ def _within(ctx: Any) -> str:
     return str(ctx.command_path.removeprefix(ctx.find_root().command_path).strip())
 
 
+def was_typed(ctx: Any, name: str) -> bool:
+    """Return whether a parameter was given on the command line, not by a file or as a default."""
+    source = ctx.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
+
+
 def _refuse_idle(ctx: Any, parameters: list[Any]) -> None:
     """Raise UsageError where an option was given that has no effect beside the others."""
     within = _within(ctx)
     named = {name: one for one in parameters for name in (*one.opts, one.name.upper())}
 
     def given(name: str) -> bool:
-        source = ctx.get_parameter_source(named[name].name)
-        return source is not None and source.name == "COMMANDLINE"
+        return was_typed(ctx, named[name].name)
 
     def holds(said: str) -> bool:
         name, _, wanted = said.partition(" ")

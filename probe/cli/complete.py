@@ -55,12 +55,14 @@ def heads() -> list[str]:
 
 def listeners() -> list[str]:
     """Return the names of the listeners."""
-    return ["tensorboard", "mlflow"]
+    from probe.runs.listeners import NAMED
+
+    return list(NAMED)
 
 
 def topics() -> list[str]:
     """Return the pages that `probe help` shows."""
-    from probe.cli.help import read_pages
+    from probe.cli.pages import read_pages
 
     return list(read_pages())
 

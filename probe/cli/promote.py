@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from probe.cli import complete
+from probe.cli.commands import was_typed
 from probe.cli.options import AsJson, CacheDir, Group, LogTo, Seed, cache_folder
 from probe.core.options import default_workers
 from probe.core.urls import typed_command
@@ -379,18 +380,18 @@ def promote(
 
     folder, workers = cache_folder(cache_dir), workers or default_workers()
     if resume:
-        given = _check_resume(context)
+        _check_resume(context)
         target = None if run is None else find_run(folder / "runs", run)
         with _resumable(folder, as_json=as_json):
             made = go_on(
                 target, folder, workers=workers, log=log, command=typed_command(),
-                epochs=epochs if "epochs" in given else None,
-                steps=steps if "steps" in given else None,
+                epochs=epochs if was_typed(context, "epochs") else None,
+                steps=steps if was_typed(context, "steps") else None,
             )  # fmt: skip
             _show(made, folder, as_json=as_json)
         return
     listeners = listeners_of(log)
-    if "epochs" in _typed(context):
+    if was_typed(context, "epochs"):
         steps = None  # what a configuration file has comes second
     options = Options.of(
         epochs=epochs, steps=steps, batch_size=batch_size, start=start, freeze=freeze,
@@ -462,21 +463,14 @@ def _show(made: Trained, cache_dir: Path, *, as_json: bool) -> None:
 RESUMABLE = {"run", "resume", "cache_dir", "as_json", "workers", "log", "epochs", "steps"}
 
 
-def _check_resume(context: typer.Context) -> set[str]:
-    """Return the options that were typed; refuse those that a run which goes on cannot follow."""
-    typed = _typed(context)
+def _check_resume(context: typer.Context) -> None:
+    """Refuse options that a run which goes on could not follow."""
     for name in context.params:
-        if name in typed - RESUMABLE:
+        if name not in RESUMABLE and was_typed(context, name):
             raise UsageError(
                 f"--{name.replace('_', '-')}: a run that is resumed keeps its options, so that it "
                 "ends as if it had never stopped; leave it out"
             )
-    return typed
-
-
-def _typed(context: typer.Context) -> set[str]:
-    sources = {name: context.get_parameter_source(name) for name in context.params}
-    return {name for name, one in sources.items() if one and one.name == "COMMANDLINE"}
 
 
 CERTAIN = 0.05

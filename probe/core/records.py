@@ -138,19 +138,19 @@ def write_record(path: Path, plain: dict[str, Any], *, indent: int | None = 2) -
     """
     text = escape_surrogates(json.dumps(plain, ensure_ascii=False, allow_nan=False))
     content = loads_json(text)  # as it will be read: tuples are lists, keys are text
+    content.pop(CHECKSUM, None)  # of a record that was read
     checked = {**content, CHECKSUM: record_checksum(content)}
     write_text(path, json.dumps(checked, indent=indent, ensure_ascii=False) + "\n")
 
 
 def record_checksum(content: dict[str, Any]) -> str:
-    """Return 32 hex digits over a record's fields, in any order and but for the checksum itself.
+    """Return 32 hex digits over a record's fields, in any order.
 
     References
     ----------
     Aumasson et al., BLAKE2, RFC 7693; 16 bytes of it.
     """
-    fields = {name: value for name, value in content.items() if name != CHECKSUM}
-    text = json.dumps(fields, sort_keys=True, separators=(",", ":"))
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
@@ -200,10 +200,9 @@ def read_record(
     try:
         if schema is not None:
             _check_schema(data, schema)
-        if isinstance(data, dict) and data.get(CHECKSUM, found := record_checksum(data)) != found:
+        said = data.pop(CHECKSUM, None) if isinstance(data, dict) else None
+        if said is not None and said != record_checksum(data):
             raise ValueError("it was changed since it was written")
-        if isinstance(data, dict):
-            data.pop(CHECKSUM, None)
         return build(data)
     except (ProbeError, ValueError, TypeError, AttributeError, IndexError) as error:
         raise _other(path, what, in_one_line(error), mend) from error

