@@ -178,7 +178,7 @@ def extract(
     (made,) = _entries(
         dataset, [] if layer is None else [layer], backbone=backbone, name=name,
         dataset_root=dataset_root, weights=weights, preprocess=preprocess, mean=mean, pool=pool,
-        size=size, resize=None if resize is None else str(resize), split=split,
+        size=size, resize=resize, split=split,
         per_class=per_class, limit=limit, coarse=coarse,
         skip_bad=skip_bad, reading=reading, seed=seed, batch_size=batch_size,
         workers=workers, engine=engine,
@@ -625,6 +625,7 @@ def bench(
     """
     from probe.bench.options import BenchOptions
     from probe.datasets import given_dataset
+    from probe.preprocess.spec import resize_text
     from probe.runs.listeners import listeners_of
     from probe.screen import console
     from probe.screen.benches import plan_shown, run_shown
@@ -634,7 +635,7 @@ def bench(
     options = BenchOptions(
         backbones=backbones, dataset=[given_dataset(one, cache_dir=folder) for one in several],
         dataset_root=dataset_root, heads=heads, layer=layer, pool=pool, size=size,
-        resize=None if resize is None else str(resize), weights=weights,
+        resize=resize_text(resize), weights=weights,
         preprocess=preprocess, mean=mean, concat=concat, pca=pca,
         val_size=val_size, folds=folds, repeats=repeats, group=group, metric=metric,
         sample_weight=sample_weight, per_class=per_class, limit=limit, coarse=coarse,

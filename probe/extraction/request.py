@@ -63,7 +63,7 @@ from probe.errors import (
 from probe.extraction.forward import Network
 from probe.extraction.job import Job, decide
 from probe.preprocess.load import load_preprocess
-from probe.preprocess.spec import PreprocessSpec
+from probe.preprocess.spec import PreprocessSpec, resize_text
 from probe.preprocess.views import VIEWS
 from probe.schedulers import check_scheduler
 from probe.weights import (
@@ -132,6 +132,7 @@ class Request:
         split: Words = None,
         dataset_root: str | Path | None = None,
         mean: str | Path | None = None,
+        resize: str | int | None = None,
         workers: int | None = None,
         **same: Any,
     ) -> Request:
@@ -151,6 +152,7 @@ class Request:
             splits=tuple(dict.fromkeys(map(split_called, words(split)))),
             dataset_root=None if dataset_root is None else Path(dataset_root),
             mean=None if mean is None else str(mean),
+            resize=resize_text(resize),
             workers=workers or default_workers(),
             **same,
         )

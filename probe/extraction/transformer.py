@@ -48,7 +48,7 @@ from probe.extraction.cached_rows import CachedRows
 from probe.extraction.extract import extract_features
 from probe.extraction.job import decide
 from probe.preprocess.load import load_preprocess
-from probe.preprocess.spec import PreprocessSpec, check_resize
+from probe.preprocess.spec import PreprocessSpec, check_resize, resize_text
 from probe.weights import (
     ResolvedWeights,
     backbone_called,
@@ -231,7 +231,7 @@ class FrozenBackbone(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # 
         if self.mean is not None:
             weights = with_mean(weights, Path(self.mean).expanduser())
         size = None if self.size is None else int(self.size)  # of NumPy's, out of a search
-        preprocess = weights.preprocess.with_size(size, _text(self.resize))
+        preprocess = weights.preprocess.with_size(size, resize_text(self.resize))
         layer = (
             spec.layer(self.layer)
             if self.layer
@@ -372,7 +372,7 @@ def check_parameters(given: dict[str, Any]) -> None:
     jobs = given["n_jobs"]
     _check(given, "n_jobs", _count(jobs) or jobs == -1, "at least 1, or -1", optional=True)
     _check(given, "pool", given["pool"] in POOLS, ", ".join(POOLS), optional=True)
-    check_resize("resize", _text(given["resize"]))
+    check_resize("resize", resize_text(given["resize"]))
     check_engine_name(given["engine"])
     check_device_name(given["device"])
 
@@ -393,7 +393,3 @@ def _missing(images: ImageSources, cached: CachedRows) -> NDArray[np.intp]:
         if (one := content.tobytes()) not in cached:
             seen.setdefault(one, row)
     return np.array(sorted(seen.values()), np.intp)
-
-
-def _text(resize: str | int | None) -> str | None:
-    return None if resize is None else str(resize)

@@ -268,6 +268,11 @@ class PreprocessSpec:
         return math.floor(self.size / self.crop_fraction + 1e-9)
 
 
+def resize_text(resize: str | int | None) -> str | None:
+    """Return how to resize as an option says it: Python takes the shorter side as a number."""
+    return None if resize is None else str(resize)
+
+
 def check_resize(option: str, resize: str | None) -> None:
     """Raise UsageError unless it is None, one of `RESIZES`, or the shorter side in pixels."""
     if resize is not None and resize not in RESIZES and not re.fullmatch("[0-9]{1,9}", resize):

@@ -102,7 +102,8 @@ def _view(split: str, kept: Predictions, result: RunResult) -> SplitView:
     kept = kept.first()
     labels, predicted = kept.labels.astype(np.int64), kept.answers
     right, wrong = predicted == labels, np.flatnonzero(predicted != labels)
-    plain, confidence = kept.confidence_at(None), kept.confidence_at(temperature)
+    plain = kept.confidence_at(None)
+    confidence = plain if temperature is None else kept.confidence_at(temperature)
     both, counts = np.unique(np.stack([labels, predicted]), axis=1, return_counts=True)
     return SplitView(
         split=split,

@@ -125,3 +125,13 @@ def test_what_one_engine_began_is_not_ended_by_the_other(
     assert observer.forwarded == rows
     assert entry.provenance["engine"] == engine
     entry.verify()
+
+
+def test_the_shorter_side_is_a_number_for_several_layers_too(tmp_path: Path) -> None:
+    labels, options = np.arange(4) % 2, {"weights": "random:0", "size": 32, "quiet": True}
+    (several,) = probe.extract_layers(
+        (PIXELS[:4], labels), "resnet18", ["gap"], resize=40, cache_dir=tmp_path / "a", **options
+    )
+    alone = extract(tmp_path / "b", 4, resize="40")
+    assert several.key == alone.key
+    assert several.key != extract(tmp_path / "b", 4).key
