@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from probe.datasets.in_memory import Data
     from probe.evaluation.learning_curve import LearningCurve
     from probe.evaluation.predictions import Predictions
+    from probe.finetune.folds import Folds
     from probe.finetune.forecast import Forecast
     from probe.finetune.options import Options
     from probe.finetune.request import PromoteRequest
@@ -688,6 +689,7 @@ def promote(
     max_memory: str | int | None = None,
     patience: int = 0,
     compare: str | Sequence[str] = "",
+    folds: int | None = None,
     log: Log = None,
     resume: bool = False,
     out: str | Path | None = None,
@@ -767,6 +769,11 @@ def promote(
         Stop after so many epochs without a better one; 0 never does.
     compare : str or sequence of {"zeros", "fresh", "scratch", "last-layer"}
         Train these controls too.
+    folds : int, optional
+        Fine-tune so many networks, each watched on a fold of the training images that the others
+        learn from; the images that the run held out are among them. The run's figures on ``oof``
+        are of each image by the network that did not see it, those on other images are of the mean
+        of all networks' probabilities, which is what a bundle of the run answers.
     log
         As in `fit`.
     resume : bool, default=False
@@ -825,7 +832,7 @@ def promote(
         source, asked = _to_promote(
             run, folder, options, dataset_root=dataset_root, weights=weights,
             sampling_weights=sampling_weights, compare=compare, lr=lr, log=names_of(log),
-            group=group, max_memory=max_memory, command=call.text,
+            group=group, max_memory=max_memory, folds=folds, command=call.text,
         )  # fmt: skip
         made = train_new(
             source,
@@ -841,12 +848,13 @@ def promote(
 def _to_promote(
     run: Run | str | Path | None, folder: Path, options: Options, *, weights: AnyPath | None,
     **same: Any,
-) -> tuple[Source, PromoteRequest]:  # fmt: skip
+) -> tuple[Source | Folds, PromoteRequest]:  # fmt: skip
     """Return the run to fine-tune, opened, and what is asked of it; see `PromoteRequest.of`."""
     from probe.bench.find import default_run
     from probe.finetune.request import PromoteRequest
-    from probe.finetune.source import PROMOTED, open_source
+    from probe.finetune.source import PROMOTED
     from probe.screen import console
+    from probe.screen.training import open_asked
 
     chosen = (
         console.chosen(default_run(folder, but=(PROMOTED,))) if run is None else _place(run, folder)
@@ -854,7 +862,7 @@ def _to_promote(
     asked = PromoteRequest.of(
         chosen, options, weights=None if weights is None else str(weights), **same
     )
-    return open_source(chosen, asked.places(folder)), asked
+    return open_asked(asked, folder), asked
 
 
 def _check_length(given: Iterable[str], steps: int | None) -> None:

@@ -21,6 +21,7 @@ from probe.evaluation.two_classes import Threshold
 from probe.heads.projection import FILE_NAME as PROJECTION
 
 SCHEMA = 5
+ENSEMBLE = 6  # the schema of bundles whose heads read one network each, which older versions refuse
 # In the schema before, the temperature divides the logarithms of probabilities, which are cut off
 # at the smallest float64. Such bundles are still read, and answer as they did.
 FROM_PROBABILITIES = 4
@@ -89,6 +90,9 @@ class About:
         The dataset it was fitted on, the kind of head, and the run.
     heads : tuple of str
         File names; their probabilities are averaged. Empty for the pretrained classifier.
+    ensemble : bool
+        Head n takes the features of network n alone: whole models, whose probabilities are
+        averaged. Otherwise each head takes the features of all networks.
     temperature : float or None
         Scores are divided by it before the softmax; fitted on held-out rows.
     remembers : str or None
@@ -118,6 +122,7 @@ class About:
     several: bool = False
     thresholds: tuple[float, ...] | None = None
     threshold: Threshold | None = None
+    ensemble: bool = False
     schema: int = SCHEMA
 
     @property
@@ -128,7 +133,9 @@ class About:
     def to_json(self) -> str:
         """Return the text of `bundle.json`."""
         data = json.loads(json.dumps(asdict(self), allow_nan=False))
-        if self.threshold is None:  # as bundles were before there was one
+        if not self.ensemble:  # as bundles were before there were any
+            del data["ensemble"]
+        if self.threshold is None:
             del data["threshold"]
         else:
             data["threshold"] = self.threshold.to_dict()
@@ -155,6 +162,7 @@ class About:
                 "again, or make it anew with `probe bundle`"
             )
         data.setdefault("threshold", None)
+        data.setdefault("ensemble", False)
         if odd := sorted(set(data) ^ {field.name for field in fields(cls)}):
             raise BundleError(f"{where}: {ABOUT} lacks fields or has unknown ones: {odd[0]}")
         try:
@@ -164,7 +172,9 @@ class About:
 
     @property
     def backbone(self) -> str:
-        """The backbones' names, joined by ``+``."""
+        """The backbones' names, joined by ``+``; in an ensemble they are all of one."""
+        if self.ensemble:
+            return self.networks[0].backbone
         return "+".join(one.backbone for one in self.networks)
 
     @property
@@ -232,6 +242,7 @@ def _checked(data: dict[str, Any]) -> About:
     _require(isinstance(data["networks"], list) and data["networks"] != [], "there are no networks")
     _require(len(data["networks"]) <= MOST_NETWORKS, f"more than {MOST_NETWORKS} networks")
     _require(data["pca"] is None or _whole(data["pca"]), "the width after a PCA is no number")
+    _require(data["ensemble"] is (data["schema"] == ENSEMBLE), "its schema is not an ensemble's")
     about = About(
         **{
             **data,
@@ -322,13 +333,18 @@ def _check_networks(about: About) -> None:
         )
         layer, _ = BACKBONES[own[0].backbone].cut(own[0].layer, own[0].pool)
         _require(len(about.classes) == layer.width, f"its top has {layer.width} classes")
+    if about.ensemble:
+        each = len(about.heads) == len(about.networks) > 1 and not about.pca
+        _require(each, "an ensemble has a head for each of several networks, and no PCA")
+        alike = len({(one.backbone, one.layer, one.pool) for one in about.networks}) == 1
+        _require(alike, "the networks of an ensemble are of several backbones")
     held = {one.file: one.backbone for one in about.networks}
     shared = all(held[one.file] == one.backbone for one in about.networks)
     _require(shared, "networks of two backbones have one file of weights")
 
 
 def _readable(schema: Any) -> bool:
-    return not isinstance(schema, bool) and schema in (FROM_PROBABILITIES, SCHEMA)
+    return not isinstance(schema, bool) and schema in (FROM_PROBABILITIES, SCHEMA, ENSEMBLE)
 
 
 def _other_schema(data: Any) -> str:
@@ -336,9 +352,9 @@ def _other_schema(data: Any) -> str:
     schema = data.get("schema") if isinstance(data, dict) else None
     if not isinstance(schema, int) or isinstance(schema, bool):
         return f"{ABOUT} is not of a bundle"
-    made = f"made by {'a newer' if schema > SCHEMA else 'an older'} probe (schema {schema})"
-    if schema > SCHEMA:
-        return f"{made}, and this one reads schema {SCHEMA}; update probe"
+    made = f"made by {'a newer' if schema > ENSEMBLE else 'an older'} probe (schema {schema})"
+    if schema > ENSEMBLE:
+        return f"{made}, and this one reads up to schema {ENSEMBLE}; update probe"
     run = data.get("run")
     name = run if isinstance(run, str) and re.fullmatch(r"[\w.-]+", run) else "RUN"
     return (

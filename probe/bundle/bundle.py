@@ -58,7 +58,8 @@ class Bundle:
     """A finished model, ready to predict. `Bundle.load` reads and checks one.
 
     The steps are ``pack`` (pixels) -> ``features`` -> ``probabilities``. Most bundles have one
-    network; the features of several are concatenated, and may go through a PCA.
+    network; the features of several are concatenated, and may go through a PCA. In an ensemble
+    each network has a head of its own, which takes its part of them.
 
     Threads may share a bundle; one at a time uses the network.
 
@@ -258,11 +259,26 @@ class Bundle:
         features : float, (n, n_features)
             What `features` returns.
         """
-        every = [self._one_head(head, features) for head in self.heads] or [
+        rows = self.by_head(features)
+        every = [self._one_head(*one) for one in zip(self.heads, rows, strict=True)] or [
             softmax(features.astype(np.float64))
         ]
         mean: NDArray[np.float64] = np.mean(every, axis=0)
         return mean
+
+    def by_head(self, features: NDArray[Any]) -> list[NDArray[Any]]:
+        """Return the features that each head takes: all, or in an ensemble those of its network."""
+        if not self.about.ensemble:
+            return [features] * len(self.heads)
+        ends = np.cumsum([head.n_features_in_ for head in self.heads])[:-1]
+        return np.split(features, ends, axis=1)
+
+    def widths_of_heads(self, widths: Sequence[int]) -> list[int]:
+        """Return how many features each head has to take where the networks give so many."""
+        if self.about.ensemble:
+            return list(widths)
+        whole = sum(widths) if self.projection is None else self.projection.width
+        return [whole] * len(self.heads)
 
     @property
     def votes(self) -> int:
@@ -462,7 +478,7 @@ def check_reference(bundle: Bundle, known: Mapping[str, NDArray[Any]], where: st
         raise BundleError(f"{where}: its reference rows have other features than its networks")
     if known["probabilities"].shape != (len(images), len(bundle.about.classes)):
         raise BundleError(f"{where}: its reference rows have other classes than it names")
-    _check_widths(bundle, sum(widths), where)
+    _check_widths(bundle, widths, where)
     wanted = np.split(features, np.cumsum(widths)[:-1], axis=1)
     for network, found, expected in zip(bundle.networks, every, wanted, strict=True):
         worst = float(relative_differences(found, expected).max())
@@ -481,8 +497,9 @@ def check_reference(bundle: Bundle, known: Mapping[str, NDArray[Any]], where: st
         )
 
 
-def _check_widths(bundle: Bundle, width: int, where: str) -> None:
+def _check_widths(bundle: Bundle, widths: Sequence[int], where: str) -> None:
     """Raise BundleError unless each part takes as many features as the part before returns."""
+    width = sum(widths)
     if bundle.projection is not None:
         if bundle.projection.n_features != width:
             raise BundleError(
@@ -490,10 +507,10 @@ def _check_widths(bundle: Bundle, width: int, where: str) -> None:
                 f"give {width}"
             )
         width = bundle.projection.width
-    for head in bundle.heads:
-        if head.n_features_in_ != width:
+    for head, given in zip(bundle.heads, bundle.widths_of_heads(widths), strict=True):
+        if head.n_features_in_ != given:
             raise BundleError(
-                f"{where}: the head takes {head.n_features_in_} features, the network gives {width}"
+                f"{where}: the head takes {head.n_features_in_} features, the network gives {given}"
             )
     if bundle.neighbours is not None and bundle.neighbours.features.shape[1] != width:
         raise BundleError(f"{where}: its neighbours have other features than the network gives")

@@ -90,6 +90,8 @@ def _title(about: About, name: str) -> str:
         title = f"{about.backbone} on {about.dataset}"
         tuned = "fine-tuned" if about.head == "promoted" else "frozen"
         several = f"{len(about.heads)} {about.head} heads" if len(about.heads) > 1 else None
+        if about.ensemble:
+            several = "a head each"
         head = several or ("its head" if tuned == "fine-tuned" else f"a {about.head} head")
         made = (
             f"{_networks(about, tuned)}, and {head} fitted on {about.dataset}. Made by `probe` "
@@ -99,6 +101,10 @@ def _title(about: About, name: str) -> str:
 
 
 def _networks(about: About, tuned: str) -> str:
+    if about.ensemble:
+        one = about.networks[0]
+        how = "trained from random weights" if about.weights.startswith("random") else "fine-tuned"
+        return f"{len(about.networks)} networks {one.backbone}, {how}, cut at {one.layer}"
     each = [f"a {tuned} {one.backbone}, cut at {one.layer}" for one in about.networks]
     if tuned == "fine-tuned" and about.weights.startswith("random"):
         each = [
@@ -127,7 +133,12 @@ def _measured(about: About) -> str:
     notes = ["Log loss is in nats."]
     if any(about.intervals.values()):
         notes.append("Brackets are 95 % intervals over the rows, the head staying as it is.")
-    if len(about.heads) > 1:
+    if about.ensemble:
+        notes.append(
+            "Out of fold (oof) each image is answered by the network that did not learn from it, "
+            "elsewhere by the mean of all networks, as here."
+        )
+    elif len(about.heads) > 1:
         notes.append("The figures are those of the run's own head, not of the mean of the folds'.")
     table = "\n".join([header, "|---" * (len(shown) + 1) + "|", *rows])
     return f"## Measured\n\n{table}\n\n{' '.join(notes)}"
@@ -135,8 +146,9 @@ def _measured(about: About) -> str:
 
 def _held_out(about: About) -> str:
     """Describe the rows that temperature and thresholds were chosen on."""
-    if len(about.heads) > 1 or "val" not in about.metrics:
-        return "the training images, each answered by the head of the fold that held it out"
+    if (len(about.heads) > 1 and not about.ensemble) or "val" not in about.metrics:
+        whose = "network" if about.ensemble else "head"
+        return f"the training images, each answered by the {whose} of the fold that held it out"
     return "the validation images"
 
 
@@ -157,7 +169,8 @@ def _answers(about: About, votes: int) -> str:
             f"the {function}, a temperature fitted on {_held_out(about)}."
         )
     several = (
-        f" They are the mean over {len(about.heads)} heads, one per fold, with equal weights."
+        f" They are the mean over {len(about.heads)} {'networks' if about.ensemble else 'heads'}, "
+        "one per fold, with equal weights."
         if len(about.heads) > 1
         else ""
     )
@@ -227,10 +240,11 @@ def _kept(about: About, neighbours: Neighbours | None) -> str:
 
 
 def _input(about: About) -> str:
-    texts = [one.preprocessing.describe() for one in about.networks]
-    if len(texts) == 1:
-        return f"## Input\n\nRGB images of any size. {texts[0]}."
-    lines = [f"- {one.backbone}: {text}." for one, text in zip(about.networks, texts, strict=True)]
+    each = dict.fromkeys((one.backbone, one.preprocessing.describe()) for one in about.networks)
+    if len(each) == 1:
+        ((_, text),) = each
+        return f"## Input\n\nRGB images of any size. {text}."
+    lines = [f"- {name}: {text}." for name, text in each]
     return "## Input\n\nRGB images of any size.\n\n" + "\n".join(lines)
 
 

@@ -101,11 +101,12 @@ def _reference(bundle: Bundle) -> dict[str, NDArray[Any]]:
     images = reference_images(bundle)
     every = bundle.network_features(images)
     features = bundle.joined(every)
-    for head in bundle.heads:
-        if head.n_features_in_ != features.shape[1]:
+    given = bundle.widths_of_heads([one.shape[1] for one in every])
+    for head, width in zip(bundle.heads, given, strict=True):
+        if head.n_features_in_ != width:
             cuts = ", ".join(f"{one.backbone} to {one.layer}" for one in bundle.about.networks)
             raise BundleError(
-                f"the head takes {head.n_features_in_} features, {cuts} gives {features.shape[1]}"
+                f"the head takes {head.n_features_in_} features, {cuts} gives {width}"
             )
     return {
         "images": images,

@@ -145,6 +145,8 @@ def _networks(made: Bundle) -> dict[str, str]:
     each = [f"{one.backbone} to {one.layer}, {one.weights}" for one in made.about.networks]
     if len(each) == 1:
         rows = {"network": each[0]}
+    elif made.about.ensemble:  # alike but for what they learnt
+        rows = {"networks": f"{len(each)}, one for each fold: {each[0]}"}
     else:
         sizes = [f" at {one.preprocess.size} pixels" for one in made.networks]
         told = [text + size for text, size in zip(each, sizes, strict=True)]
@@ -152,7 +154,7 @@ def _networks(made: Bundle) -> dict[str, str]:
     projection = made.projection
     if projection is not None:
         rows["features"] = f"{projection.n_features:,}, after the PCA {projection.width:,}"
-    elif made.neighbours is not None and len(each) > 1:
+    elif made.neighbours is not None and len(each) > 1 and not made.about.ensemble:
         rows["features"] = f"{made.neighbours.features.shape[1]:,} side by side"
     return rows
 
@@ -160,6 +162,8 @@ def _networks(made: Bundle) -> dict[str, str]:
 def _answers(made: Bundle) -> str:
     heads, temperature = len(made.heads), made.about.temperature
     several = f"mean of {heads} heads, " if heads > 1 else ""
+    if made.about.ensemble:
+        several = f"mean of {heads} networks, "
     how = "not calibrated" if temperature is None else f"temperature {temperature:.4g}"
     if made.votes:
         how = f"shares of {made.votes} votes, not calibrated"

@@ -281,6 +281,14 @@ Compare = Annotated[
         help="Train these controls too, on the same images in the same order.",
     ),
 ]  # fmt: skip
+FoldCount = Annotated[
+    int | None,
+    typer.Option(
+        "--folds", min=2, rich_help_panel=WATCH, show_default=False,
+        help="Fine-tune so many networks, each watched on a fold of the images that the others "
+        "learn from; they answer together, and so does a bundle of the run.",
+    ),
+]  # fmt: skip
 DryRun = Annotated[
     bool,
     typer.Option(
@@ -350,6 +358,7 @@ def promote(
     show_batch: ShowBatch = None,
     patience: Patience = 0,
     compare: Compare = "",
+    folds: FoldCount = None,
     dry_run: DryRun = False,
     forecast: Foretell = False,
     resume: Resume = False,
@@ -367,7 +376,7 @@ def promote(
     from probe.bench.find import default_run, find_run
     from probe.finetune.options import Options
     from probe.finetune.request import PromoteRequest
-    from probe.finetune.source import PROMOTED, open_source
+    from probe.finetune.source import PROMOTED
     from probe.runs.listeners import listeners_of, names_of
     from probe.screen import console
     from probe.screen.training import (
@@ -375,6 +384,7 @@ def promote(
         foretell_shown,
         go_on,
         look_ahead,
+        open_asked,
         train_new,
     )
 
@@ -409,11 +419,11 @@ def promote(
     asked = PromoteRequest.of(
         chosen, options, dataset_root=dataset_root, weights=weights,
         sampling_weights=sampling_weights, compare=compare, lr=lr, group=group,
-        log=names_of(log),
+        log=names_of(log), folds=folds,
         max_memory=max_memory,
         command=typed_command(),
     )  # fmt: skip
-    source = open_source(chosen, asked.places(folder))
+    source = open_asked(asked, folder)
     if show_batch is not None:
         draw_first_batch(source, asked, show_batch)
         console.facts(console.stdout(), {"batch": console.place(show_batch)})
@@ -525,6 +535,7 @@ def show_promoted(done: Promoted, begun: Begun, cache_dir: Path) -> None:
     console.table(out, columns, rows, right=range(1, len(columns)))
     out.print()
     last, rates = done.gains[-1], done.result.params.get("rates")
+    folds = done.result.params.get("folds")
     facts = {
         "verdict": _verdict(last) if done.better else _kept(done.gains[0]),
         "cost": f"{console.duration(done.seconds)} of training; the probe's head took "
@@ -534,16 +545,23 @@ def show_promoted(done: Promoted, begun: Begun, cache_dir: Path) -> None:
         recipe = replace(options, batch_size=begun.training.feed.batch_size)
         facts["tried"] = f"{tried(recipe)}; another may do better"
         start = done.gains[0].before
-        facts["try"] = "; or ".join(other_recipes(options, history, start, parse_rates(rates)))
-    if last.split == "val" and done.better:
+        if history:  # of folds that were done before, none is at hand
+            facts["try"] = "; or ".join(other_recipes(options, history, start, parse_rates(rates)))
+    if last.split == ("oof" if folds else "val") and done.better:
         what = "learning rate and epoch were" if rates else "epoch was"
         facts["caution"] = f"the best {what} chosen on these images, so the figure flatters"
+    if folds:
+        facts["oof"] = (
+            f"each image by the network that did not see it; a bundle, as on images outside the "
+            f"folds, answers with the mean of all {folds}"
+        )
     if done.result.test_looks:
         facts["test"] = f"this was evaluation {done.result.test_looks} of these test rows"
     if rates:
         facts["lr"] = f"{options.rate:g} of {rates}, chosen on validation images"
-    best = done.result.params["best_epoch"]
-    facts["run"] = f"{console.place(done.folder)} (epoch {best} is kept)"
+    best = done.result.params.get("best_epoch")
+    kept_words = f"epoch {best} is kept" if best else f"{folds} networks, in its folder folds"
+    facts["run"] = f"{console.place(done.folder)} ({kept_words})"
     kept = done.folder if done.better else source.folder
     facts["next"] = console.command(
         "bundle", console.run_name(kept, cache_dir), cache_dir=cache_dir

@@ -5,7 +5,8 @@
          multi-label bundles a sigmoid
 
 Networks share an input if their images are resized in the same way; their features are
-concatenated, and may go through a PCA. The probabilities of several heads are averaged.
+concatenated, and may go through a PCA; in an ensemble each has a head of its own. The probabilities
+of several heads are averaged.
 """
 
 from __future__ import annotations
@@ -71,9 +72,10 @@ def build_graph(bundle: Bundle) -> Graph:
     if bundle.projection is not None:
         features = _projected(net, features, bundle.projection, values)
     temperature = bundle.about.temperature or 1.0
+    taken = every if bundle.about.ensemble else [features] * len(heads)
     answers = [
         _head(
-            net, features, head, name=f"head{number}", n_classes=len(bundle.about.classes),
+            net, taken[number], head, name=f"head{number}", n_classes=len(bundle.about.classes),
             temperature=temperature, values=values,
         )
         for number, head in enumerate(heads)

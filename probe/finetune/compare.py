@@ -20,6 +20,7 @@ import io
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -176,7 +177,7 @@ def draw_courses(courses: Mapping[str, Course], path: Path, *, title: str) -> No
     ends: dict[str, list[tuple[float, str, str]]] = {"upper": [], "lower": []}
     ceiling, dashed = 0.0, ""
     single = "_" if max(len(one.history) for one in courses.values()) == 1 else ""
-    for (name, course), colour in zip(courses.items(), COLOURS, strict=False):
+    for (name, course), colour in zip(courses.items(), cycle(COLOURS), strict=False):
         losses = course.batches[:, 0].astype(np.float64)
         width = max(1, min(SMOOTH, len(losses) // 5))
         smooth = np.convolve(losses, np.ones(width) / width, mode="valid")

@@ -135,7 +135,7 @@ def finish(begun: Begun, request: PromoteRequest, *, ledger: Path, spent: float 
             logits = np.full((len(split), n_classes), -np.inf)
             logits[:, np.asarray(head.classes_)] = head.predict_logits(features)
             scored[name] = measure_logits(logits, split.labels, units)
-        predictions[name] = _predictions(split, scored[name], units)
+        predictions[name] = predictions_of(split, scored[name], units)
     gains = tuple(
         gain_of(name, source.predictions[name], one)
         for name, one in predictions.items()
@@ -169,7 +169,7 @@ def _agree(part: Part, head: BaseHead, p: NDArray[np.float32]) -> bool:
     )
 
 
-def _predictions(split: Split, scored: Scored, units: NDArray[np.intp] | None) -> Predictions:
+def predictions_of(split: Split, scored: Scored, units: NDArray[np.intp] | None) -> Predictions:
     columns = {name: Column.of(cells) for name, cells in split.columns.items()}
     found = Predictions.of(split.ids, split.labels, scored.logits, units=units)
     found = replace(found, columns=columns)
@@ -195,11 +195,11 @@ def _result(
 ) -> RunResult:
     source, training = begun.source, begun.training
     temperature, thresholds = temperature_of(scored), thresholds_of(scored)
-    params = {**_params(source, request), "best_epoch": training.progress.best_epoch}
+    params = {**params_of(source, request), "best_epoch": training.progress.best_epoch}
     old = source.result
     return RunResult(
         command=request.command, entry=old.entry, dataset=old.dataset, backbone=old.backbone,
-        weights=_origin(source, request), layer=old.layer, pool=old.pool, head=PROMOTED,
+        weights=origin_of(source, request), layer=old.layer, pool=old.pool, head=PROMOTED,
         params=params,
         seed=request.options.seed, n_train=len(source.train), n_val=len(source.val),
         n_test=len(source.test) if source.test is not None else 0,
@@ -212,7 +212,7 @@ def _result(
     )  # fmt: skip
 
 
-def _params(source: Source, request: PromoteRequest) -> dict[str, Value]:
+def params_of(source: Source, request: PromoteRequest) -> dict[str, Value]:
     """Return what is known before the first step of the parameters that the result has."""
     plain: dict[str, Value] = {
         name: value if isinstance(value, str | int | float | bool) or value is None else str(value)
@@ -223,17 +223,19 @@ def _params(source: Source, request: PromoteRequest) -> dict[str, Value]:
         del plain["epochs"]
     if request.rates:
         plain["rates"] = ", ".join(f"{one:g}" for one in request.rates)
+    if request.folds:
+        plain["folds"] = request.folds
     if request.planned:
         planned = (f"{one.length} to step {one.steps}" for one in request.planned)
         plain["planned"] = ", ".join(planned)
     return {**plain, "lr": options.rate, "bn": options.batch_norm, "from_run": source.name}
 
 
-def told_of(begun: Begun, request: PromoteRequest) -> RunStart:
-    """Return what listeners are told of a fine-tuning that begins."""
-    source, folder = begun.source, begun.training.folder
-    about = replace(source.result, weights=_origin(source, request))
-    params = _params(source, request)
+def told_of(begun: Begun, request: PromoteRequest, folder: Path) -> RunStart:
+    """Return what listeners are told of a fine-tuning that begins in a folder."""
+    source = begun.source
+    about = replace(source.result, weights=origin_of(source, request))
+    params = params_of(source, request)
     if request.rates:
         del params["lr"]  # it is not chosen yet
     return RunStart(
@@ -242,7 +244,7 @@ def told_of(begun: Begun, request: PromoteRequest) -> RunStart:
     )  # fmt: skip
 
 
-def _origin(source: Source, request: PromoteRequest) -> str:
+def origin_of(source: Source, request: PromoteRequest) -> str:
     """Return the weights that the network started from."""
     if request.options.start == "scratch":
         return f"random:{scratch_seed(request.options.seed)}"
@@ -252,7 +254,7 @@ def _origin(source: Source, request: PromoteRequest) -> str:
 def _write_network(
     source: Source, request: PromoteRequest, values: Mapping[str, NDArray[np.float32]], folder: Path
 ) -> None:
-    origin = _origin(source, request)
+    origin = origin_of(source, request)
     how = "trained" if is_random(origin) else "fine-tuned"
     backbone = {name: values[name] for name in source.parameters}
     metadata = {

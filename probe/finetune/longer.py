@@ -56,6 +56,11 @@ def lengthened(
         if done:
             raise UsageError(f"{folder}: this fine-tuning has its {options.length}; ask for more")
         return folder
+    if asked.folds:
+        raise UsageError(
+            f"{folder}: each network of its folds has its own best epoch and keeps no checkpoint; "
+            "start anew with another length"
+        )
     found = load_last(folder)
     if done and (found is None or not (folder / FOLDER / BEST).exists()):
         raise UsageError(

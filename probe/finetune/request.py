@@ -68,6 +68,9 @@ class PromoteRequest:
         it is not decided.
     rates : tuple of float
         Learning rates of which validation images choose; empty for the one of `options`.
+    folds : int
+        Networks that are trained, each without a fold of the images; 0 for one network that is
+        watched on the images that the run held out. See `probe.finetune.folds`.
     planned : tuple of Planned
         Where it went on longer, what was planned before; see `probe.finetune.longer`.
     continues : str
@@ -86,6 +89,7 @@ class PromoteRequest:
     max_memory: int | None = None
     part: int | None = None
     rates: tuple[float, ...] = ()
+    folds: int = 0
     planned: tuple[Planned, ...] = ()
     continues: str = ""
 
@@ -100,6 +104,7 @@ class PromoteRequest:
         sampling_weights: str | Path | None = None,
         compare: Words = "",
         lr: Rates = None,
+        folds: int | None = None,
         group: str | Sequence[str] | None = None,
         max_memory: str | int | None = None,
         **same: Any,
@@ -121,6 +126,8 @@ class PromoteRequest:
                 f"--lr, --compare: {len(rates) + len(controls)} trainings are more than the "
                 f"{len(COLOURS)} that one picture can tell apart"
             )
+        if folds is not None:
+            _check_folds(folds, several=len(rates) > 1, controls=controls)
         groups = texts(group)
         return cls(
             run=str(run.resolve()),
@@ -130,6 +137,7 @@ class PromoteRequest:
             sample_weights=str(Path(sampling_weights).resolve()) if sampling_weights else None,
             compare=controls,
             rates=rates if len(rates) > 1 else (),
+            folds=folds or 0,
             group=tuple(str(Path(o).resolve()) if Path(o).is_file() else o for o in groups),
             max_memory=read_bytes(max_memory),
             **same,
@@ -182,6 +190,17 @@ class PromoteRequest:
         root = Path(self.dataset_root) if self.dataset_root else None
         return Places(
             cache_dir=cache_dir, dataset_root=root, weights=self.weights, group=self.group
+        )
+
+
+def _check_folds(folds: int, *, several: bool, controls: Sequence[str]) -> None:
+    """Refuse folds that are none, or beside what one network is trained for."""
+    if folds < 2:
+        raise UsageError(f"--folds {folds}: from 2 on each image is held out once; leave it out")
+    if several or controls:
+        option = "--lr of several rates" if several else "--compare"
+        raise UsageError(
+            f"--folds, {option}: folds are of one recipe; choose it first without --folds"
         )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -106,8 +106,67 @@ class Places:
     group: tuple[str, ...] = ()
 
 
-def open_source(folder: Path, places: Places) -> Source:
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Opened:
+    """A run with its head, and its entry with images and weights, before images are divided.
+
+    Parameters
+    ----------
+    result : RunResult
+    head : LinearHead
+    predictions : mapping of split to Predictions
+    joined : Joined
+        The entry's features.
+    splits : mapping of name to Split
+        Its images, in the order of the features.
+    main : Prepared
+        What the entry's network is made of.
+    """
+
+    __repr__ = short_repr
+
+    folder: Path
+    result: RunResult
+    head: LinearHead
+    predictions: Mapping[str, Predictions]
+    joined: Joined
+    splits: Mapping[str, Split]
+    main: Prepared
+
+    @cached_property
+    def parameters(self) -> Mapping[str, NDArray[np.float32]]:
+        """Parameters of the backbone up to the run's layer."""
+        cut = self.main.job.cuts[0]
+        return self.main.load([(cut.layer, cut.pool)]).parameters
+
+    def source(self, *, train: Split, val: Split, test: Split | None, **own: Any) -> Source:
+        """Return the run with these images to learn from, to watch and to score at the end.
+
+        Parameters
+        ----------
+        **own
+            Fields of the source that are not the run's: `result`, `head`, `predictions`.
+        """
+        cut, entry = self.main.job.cuts[0], self.joined.entry
+        content = self.joined.splits["test"].content if test is not None else None
+        named: dict[str, Any] = {
+            "result": self.result, "head": self.head, "predictions": self.predictions, **own
+        }  # fmt: skip
+        return Source(
+            folder=self.folder, backbone=self.main.backbone, layer=cut.layer, pool=cut.pool,
+            preprocess=self.main.preprocess, parameters=self.parameters, train=train, val=val,
+            test=test, test_content=content, classes=tuple(entry.classes), dtype=entry.key.dtype,
+            **named,
+        )  # fmt: skip
+
+
+def open_run(folder: Path, places: Places, *, held_out: bool = True) -> Opened:
     """Read a run and find its images and weights again.
+
+    Parameters
+    ----------
+    held_out : bool
+        It has to have held images out, to be watched.
 
     Raises
     ------
@@ -121,7 +180,7 @@ def open_source(folder: Path, places: Places) -> Source:
     result = read_run(folder)
     predictions = load_predictions(folder)
     try:
-        head = _head(folder, result, predictions)
+        head = _head(folder, result, predictions if held_out else None)
     except UsageError as error:
         raise UsageError(f"{error}{_offer(places.cache_dir, result.dataset)}") from error
     joined, prepared = _inputs(result, places)
@@ -133,26 +192,34 @@ def open_source(folder: Path, places: Places) -> Source:
             f"{main.backbone.name} is from outside, and `probe bundle` makes a model of it as it is"
             f"{_offer(places.cache_dir, result.dataset)}"
         )
-    cut = main.job.cuts[0]
-    dataset_splits = {
+    splits = {
         name: prepared[source].dataset.splits[name] for name, source in joined.sources.items()
     }
-    train, val = _divide(folder, result, dataset_splits, predictions["val"])
-    related, by = _related(folder, joined, predictions, places.group)
-    if by:
-        result = replace(result, groups={**(result.groups or {}), "by": by})
-    return Source(
-        folder=folder, result=result, head=head, predictions=related, backbone=main.backbone,
-        layer=cut.layer, pool=cut.pool, preprocess=main.preprocess,
-        parameters=main.load([(cut.layer, cut.pool)]).parameters, train=train, val=val,
-        test=dataset_splits.get("test") if "test" in predictions else None,
-        test_content=joined.splits["test"].content if "test" in joined.splits else None,
-        classes=tuple(joined.entry.classes), dtype=joined.entry.key.dtype,
+    return Opened(
+        folder=folder, result=result, head=head, predictions=predictions, joined=joined,
+        splits=splits, main=main,
     )  # fmt: skip
 
 
-def _head(folder: Path, result: RunResult, predictions: Mapping[str, Predictions]) -> LinearHead:
-    """Return the head to start from; raises UsageError if there is none."""
+def open_source(folder: Path, places: Places) -> Source:
+    """Return a run that can be fine-tuned, with the images that it held out; see `open_run`."""
+    opened = open_run(folder, places)
+    result = opened.result
+    train, val = _divide(folder, result, opened.splits, opened.predictions["val"])
+    related, by = _related(folder, opened.joined, opened.predictions, places.group)
+    if by:
+        result = replace(result, groups={**(result.groups or {}), "by": by})
+    test = opened.splits.get("test") if "test" in opened.predictions else None
+    return opened.source(result=result, predictions=related, train=train, val=val, test=test)
+
+
+def _head(
+    folder: Path, result: RunResult, predictions: Mapping[str, Predictions] | None
+) -> LinearHead:
+    """Return the head to start from; raises UsageError if there is none.
+
+    Where the run's `predictions` are given, it has to have held images out.
+    """
     from probe.heads.base import LinearHead
 
     if result.head == PROMOTED:
@@ -160,10 +227,11 @@ def _head(folder: Path, result: RunResult, predictions: Mapping[str, Predictions
             f"{folder}: this run is fine-tuned already; to go on from it, run `probe extract "
             f"--weights {folder / 'backbone.safetensors'}` and fit a head"
         )
-    if "val" not in predictions:
+    if predictions is not None and "val" not in predictions:
         raise UsageError(
             f"{folder}: the run held nothing out, so there is nothing to watch and to choose the "
-            "best epoch on; fit the head again with --val-size 0.3 and without --folds"
+            "best epoch on; fine-tune a network for each of five folds with --folds 5, or fit the "
+            "head again with --val-size 0.3 and without --folds"
         )
     path = folder / TRAIN_HEAD
     head = load_head(path if path.exists() else folder / HEAD)

@@ -22,6 +22,14 @@ from probe.finetune.checkpoint import remove_leftovers
 from probe.finetune.choice import place_of, train_rates
 from probe.finetune.compare import Course, control_options, load_course
 from probe.finetune.finish import finish, told_of
+from probe.finetune.folds import (
+    Folds,
+    begin_fold,
+    finish_folds,
+    is_done,
+    open_folds,
+    train_folds,
+)
 from probe.finetune.forecast import draw_rows, foretell
 from probe.finetune.longer import lengthened, planned_anew
 from probe.finetune.mirror import settle
@@ -70,10 +78,14 @@ def show_start(
     length = f"{options.length} of {counted(training.updates, 'step')}"
     if options.steps is not None:
         length = f"{options.length}, {training.updates} an epoch"
+    images = f"{len(source.train):,} to train on, {len(source.val):,} held out by the run"
+    if asked.folds:
+        whole = len(source.train) + len(source.val)
+        images = f"{whole:,}, each held out from one of {asked.folds} networks"
     facts = {
         "run": console.place(source.folder),
         "network": f"{network}; head {head}{frozen}",
-        "images": f"{len(source.train):,} to train on, {len(source.val):,} held out by the run",
+        "images": images,
         "start": f"{word} {f'{100 * begun.score:.2f} %'} on validation, loss {begun.loss:.4f}",
         "steps": f"{options.optimizer}, lr {rates}, {options.schedule}, batches of "
         f"{training.feed.batch_size}, {length}, augment {options.augment}",
@@ -215,25 +227,36 @@ class Trained:
     courses: Sequence[Course]
 
 
-def draw_first_batch(source: Source, asked: PromoteRequest, path: Path) -> None:
-    """Draw the first batch as the network sees it."""
+def open_asked(asked: PromoteRequest, cache: Path) -> Source | Folds:
+    """Find the run's images, weights and head again; with folds, as each of them sees it."""
+    run, places = Path(asked.run), asked.places(cache)
+    if asked.folds:
+        return open_folds(run, places, asked.folds, asked.options.seed)
+    return open_source(run, places)
+
+
+def draw_first_batch(opened: Source | Folds, asked: PromoteRequest, path: Path) -> None:
+    """Draw the first batch as the network sees it, with folds that of the first one."""
+    source = opened.sources[0] if isinstance(opened, Folds) else opened
     training = make_training(source, asked.options, path.parent, weights=_weights(source, asked))
     settle(source, training)
     names = [source.classes[int(one)] for one in source.head.classes_]
     draw_batch(first_batch(training.feed), names, path, training.feed.task)
 
 
-def look_ahead(source: Source, asked: PromoteRequest, *, workers: int) -> None:
+def look_ahead(source: Source | Folds, asked: PromoteRequest, *, workers: int) -> None:
     """Check and estimate a training and show that; nothing is kept."""
     with tempfile.TemporaryDirectory() as place:
         _begin(source, asked, Path(place), workers=workers)
 
 
-def foretell_shown(source: Source, asked: PromoteRequest, *, workers: int) -> Forecast:
+def foretell_shown(source: Source | Folds, asked: PromoteRequest, *, workers: int) -> Forecast:
     """Show what is about to be trained, try it on a draw and foretell the rest; see `foretell`.
 
     Nothing is kept.
     """
+    if isinstance(source, Folds):
+        raise UsageError("--forecast is of one network: leave --folds out")
     if asked.rates:
         raise UsageError("--forecast is of one recipe: give one --lr")
     rows = draw_rows(source, asked.options)
@@ -250,7 +273,7 @@ def foretell_shown(source: Source, asked: PromoteRequest, *, workers: int) -> Fo
 
 
 def train_new(
-    source: Source,
+    source: Source | Folds,
     asked: PromoteRequest,
     cache: Path,
     out: Path | None,
@@ -273,7 +296,7 @@ def train_new(
         settled = begun.training.options  # augmentation is
         asked = replace(asked, options=settled, part=part)
         asked.save(target)
-        return _train(begun, asked, cache, listeners)
+        return _train(source, begun, asked, target, cache, workers=workers, listeners=listeners)
 
 
 def go_on(
@@ -309,7 +332,7 @@ def go_on(
             held.enter_context(_alone(target))
         asked = PromoteRequest.read(target, finished=longer)
         listeners = listeners_of(asked.log if log is None else log)
-        source = open_source(Path(asked.run), asked.places(cache))
+        source = open_asked(asked, cache)
         if longer:  # from here on folders change
             first = target
             target = lengthened(first, cache / "runs", epochs=epochs, steps=steps, command=command)
@@ -318,7 +341,7 @@ def go_on(
             asked = PromoteRequest.read(target)
         remove_leftovers(target)
         begun = _begin(source, asked, target, workers=workers)
-        return _train(begun, asked, cache, listeners)
+        return _train(source, begun, asked, target, cache, workers=workers, listeners=listeners)
 
 
 def _alone(folder: Path) -> AbstractContextManager[None]:
@@ -327,17 +350,32 @@ def _alone(folder: Path) -> AbstractContextManager[None]:
     )
 
 
-def _begin(source: Source, asked: PromoteRequest, target: Path, *, workers: int) -> Begun:
-    beside = tuple(replace(asked.options, lr=one) for one in asked.rates)
-    begun = _checked(source, asked, target, workers=workers, beside=beside)
-    begun.training.resume()
+def _begin(source: Source | Folds, asked: PromoteRequest, target: Path, *, workers: int) -> Begun:
+    if isinstance(source, Folds):
+        left = _left(source, target)
+        ahead = len(left)
+        _say_checked(source.sources[0])
+        begun = begin_fold(source, left[0] if left else 1, asked, target, workers=workers)
+    else:
+        ahead = sum(load_course(place_of(target, one)) is None for one in asked.rates)
+        beside = tuple(replace(asked.options, lr=one) for one in asked.rates)
+        begun = _checked(source, asked, target, workers=workers, beside=beside)
+        begun.training.resume()
     if not console.stderr().quiet:
         needed = None if begun.training.done else estimate(begun.training, begun.predict_seconds)
-        if needed is not None and asked.rates:
-            left = [one for one in asked.rates if load_course(place_of(target, one)) is None]
-            needed = replace(needed, seconds=len(left) * needed.seconds)
+        if needed is not None and (asked.rates or asked.folds):
+            needed = replace(needed, seconds=ahead * needed.seconds)
         show_start(begun, asked, needed, advice(begun))
     return begun
+
+
+def _left(folds: Folds, target: Path) -> list[int]:
+    """Return the folds that are not done yet, counted from 1."""
+    return [one for one in range(1, len(folds.sources) + 1) if not is_done(target, one)]
+
+
+def _say_checked(source: Source) -> None:
+    console.stderr().print(f"checking the network on {len(source.val):,} validation images ...")
 
 
 def _checked(
@@ -349,7 +387,7 @@ def _checked(
     beside: tuple[Options, ...] = (),
 ) -> Begun:
     """Build the network and check it; `beside` are further trainings in the same process."""
-    console.stderr().print(f"checking the network on {len(source.val):,} validation images ...")
+    _say_checked(source)
     return begin(
         source, asked.options, target, weights=_weights(source, asked), workers=workers,
         limit=Limit(
@@ -366,14 +404,23 @@ def _weights(source: Source, asked: PromoteRequest) -> NDArray[np.float64] | Non
 
 
 def _train(
-    begun: Begun, asked: PromoteRequest, cache: Path, listeners: Sequence[Listener]
-) -> Trained:
+    source: Source | Folds, begun: Begun, asked: PromoteRequest, folder: Path, cache: Path, *,
+    workers: int, listeners: Sequence[Listener],
+) -> Trained:  # fmt: skip
     def live(name: str, one: Begun) -> Live:
         return Live(one.training, title=name)
 
-    folder, others = begun.training.folder, list[Course]()
-    with heard_by(listeners, told_of(begun, asked)) as heard:
+    others, ledger = list[Course](), cache / "ledger"
+    with heard_by(listeners, told_of(begun, asked, folder)) as heard:
         try:
+            if isinstance(source, Folds):
+                courses = train_folds(
+                    source, begun if _left(source, folder) else None, asked, folder, live,
+                    workers=workers, ledger=ledger,
+                )  # fmt: skip
+                done = finish_folds(source, asked, folder, courses, ledger=ledger, workers=workers)
+                heard.finished(done.folder, done.result, ())
+                return Trained(done=done, begun=begun, courses=courses)
             if asked.rates:
                 begun, others = train_rates(begun, asked, live)
                 asked = replace(asked, options=begun.training.options)
@@ -385,7 +432,7 @@ def _train(
         except KeyboardInterrupt:
             raise KeyboardInterrupt(str(folder)) from None
         spent = sum(epoch.seconds for one in others for epoch in one.history)
-        done = finish(begun, asked, ledger=cache / "ledger", spent=spent)
+        done = finish(begun, asked, ledger=ledger, spent=spent)
         told = begun.training.progress.history if asked.rates else ()  # the others' no one hears
         heard.finished(done.folder, done.result, told)
     return Trained(done=done, begun=begun, courses=courses)

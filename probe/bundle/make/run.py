@@ -14,9 +14,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from probe.bundle import About, Bundle, Neighbours, Rejection, write_bundle
-from probe.bundle.about import REMEMBERED
+from probe.bundle.about import ENSEMBLE, REMEMBERED, SCHEMA
 from probe.bundle.files import require_free
-from probe.bundle.make.source import Source, share_parameters, source_of, weights_of
+from probe.bundle.make.source import (
+    Source,
+    members_of,
+    share_parameters,
+    source_of,
+    weights_of,
+)
 from probe.bundle.make.training import (
     OnRows,
     Training,
@@ -39,7 +45,7 @@ from probe.evaluation.two_classes import Threshold
 from probe.heads import HEADS, load_head
 from probe.heads.projection import FILE_NAME as PROJECTION
 from probe.heads.projection import Projection, load_projection
-from probe.runs.fit import HEAD
+from probe.runs.fit import FOLD_HEAD, HEAD
 from probe.runs.results import RunResult, read_run
 from probe.runs.same_classes import require_same_classes
 
@@ -95,7 +101,8 @@ def bundle_run(
 ) -> Bundle:
     """Make a bundle of a run: networks, weights, head, classes and what the run measured.
 
-    A run of `probe bench` on concatenated features has several networks, and maybe a PCA. Training
+    A run of `probe bench` on concatenated features has several networks, and maybe a PCA; one of
+    `probe promote --folds` has a network and a head for each fold. Training
     features to keep come from the cache; for a promoted run whose features were not extracted they
     are computed for at most 4,000 images.
 
@@ -126,9 +133,21 @@ def bundle_run(
     for part in parts:
         require_same_classes(run, result, part.entry.classes)
     projection = _projection(run, parts, pca)
-    sources = _sources(run, result, parts, request.weights, cache_dir)
-    names = _head_files(run, result.head, request.folds)
-    heads = [load_head(run / name) for name in names]
+    members = members_of(run, result)
+    if len(members) > 1:  # networks that were fine-tuned for folds, each with its head
+        if request.folds:
+            raise UsageError(
+                f"--fold-heads: {run.name} has a network for each fold, and its bundle has all of "
+                "them; leave it out"
+            )
+        names = [FOLD_HEAD.format(number) for number in range(1, len(members) + 1)]
+        heads = [load_head(member / HEAD) for member in members]
+        parts = parts * len(members)
+        sources = [source_of(member, result, parts[0].entry, None, cache_dir) for member in members]
+    else:
+        sources = _sources(run, result, parts, request.weights, cache_dir)
+        names = _head_files(run, result.head, request.folds)
+        heads = [load_head(run / name) for name in names]
     predictions = load_predictions(run)
     calibration = (
         calibration_of_folds(predictions, result.temperature)
@@ -152,6 +171,8 @@ def bundle_run(
         heads=tuple(names),
         temperature=calibration.temperature,
         several=not result.task.exclusive,
+        ensemble=len(members) > 1,
+        schema=ENSEMBLE if len(members) > 1 else SCHEMA,
         thresholds=calibration.thresholds,
         threshold=calibration.threshold,
         rejection=_rejection(request.reject_rate, calibration, neighbours, rest),

@@ -126,6 +126,14 @@ def _is_foreign(source: Source) -> bool:
     return isinstance(source.backbone, ForeignBackbone)
 
 
+def members_of(run: Path, result: RunResult) -> list[Path]:
+    """Return the folders of the networks that answer together: those of the folds, or the run."""
+    count = result.params.get("folds") if result.head == PROMOTED else None
+    if not isinstance(count, int):
+        return [run]
+    return [run / "folds" / str(number) for number in range(1, count + 1)]
+
+
 def source_of(
     run: Path, result: RunResult, entry: FeatureSet, weights: str | None, cache_dir: Path
 ) -> Source:
