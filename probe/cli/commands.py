@@ -12,6 +12,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
+from probe.cli.plain_words import take_plain_words
 from probe.errors import UsageError
 
 _ClickUsageError: Any = typer.BadParameter.__base__  # typer has no public name for it
@@ -180,6 +181,7 @@ class Command(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Read the words; what is wrong with them is one line. `-v` may stand here, too."""
+        take_plain_words(self.get_params(ctx))
         for word in VERBOSE:
             if word in args and not any(word in one.opts for one in self.params):
                 args.remove(word)
@@ -219,6 +221,7 @@ class Group(TyperGroup):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Read the words before the command's name."""
+        take_plain_words(self.get_params(ctx))
         if not args:  # the help, or what is missing
             return super().parse_args(ctx, args)
         with _one_line(ctx, args):

@@ -9,7 +9,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
-from urllib.request import url2pathname
 
 from probe.errors import UsageError
 
@@ -35,6 +34,8 @@ def without_file_scheme(text: str) -> str:
     """
     if not text.lower().startswith("file://"):
         return text
+    from urllib.request import url2pathname  # imports HTTP and TLS, too
+
     parts = urlsplit(text)
     if parts.netloc not in ("", "localhost"):
         raise UsageError(

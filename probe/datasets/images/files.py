@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from importlib.metadata import version
 from itertools import chain
 
 import numpy as np
+import PIL
 from numpy.typing import NDArray
 
 from probe.core.indexing import row_number, row_numbers
@@ -170,7 +170,7 @@ class FileImages:
 
 def decodes_kind() -> str:
     """Return the memo's kind of images that this version of Pillow decodes."""
-    return f"decodes-3/pillow-{version('pillow')}"
+    return f"decodes-3/pillow-{PIL.__version__}"
 
 
 def with_advice(error: ImageError) -> ImageError:
