@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, cast
@@ -307,7 +308,7 @@ def backbone_for(argument: str, memo: Memo) -> BackboneSpec:
             f"{argument}: neither a file nor a name in the catalog (`probe weights list`)"
             f"{_elsewhere(argument)}"
         )
-    known = identify(file_digests(path, memo))
+    known = _published_as(path, memo)
     if known is not None:
         return BACKBONES[known.backbone]
     file = open_tensors(path)
@@ -412,6 +413,14 @@ def _verified(spec: WeightsSpec, path: Path, cache_dir: Path, memo: Memo) -> Pat
     return path
 
 
+def _published_as(path: Path, memo: Memo) -> WeightsSpec | None:
+    """Return the published file that a file is; a format that nobody publishes is not hashed."""
+    with suppress(WeightsError):  # whoever reads the file says what is wrong with it
+        if open_tensors(path).format not in {spec.format for spec in WEIGHTS.values()}:
+            return None
+    return identify(file_digests(path, memo))
+
+
 def _from_file(
     backbone: BackboneSpec,
     path: Path,
@@ -425,14 +434,13 @@ def _from_file(
             f"--weights {path}: neither a file nor a name in the catalog, which has {close} for "
             f"{backbone.name}{_elsewhere(str(path))}"
         )
-    digests = file_digests(path, memo)
-    spec = identify(digests)
+    spec = _published_as(path, memo)
     if spec is not None and not serves(spec, backbone):
         raise WeightsError(
             f"{path}: this is {spec.name}, weights of {spec.backbone}, not of {backbone.name}"
         )
     if spec is not None:
-        compare_with_record(spec, path, digests, cache_dir)
+        compare_with_record(spec, path, file_digests(path, memo), cache_dir)
     known, format_, source = (
         (spec.preprocess, spec.format, "")
         if spec

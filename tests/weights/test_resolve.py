@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 
 from probe.backbones.catalog import BACKBONES
-from probe.core.memo import Memo
+from probe.core.memo import Memo, stamp_of
 from probe.errors import UsageError, WeightsError, WeightsNotFoundError
 from probe.preprocess.spec import CAFFE_BGR, EFFICIENTNET_LITE, TORCHVISION, PreprocessSpec
 from probe.weights import (
@@ -217,3 +218,16 @@ def test_a_file_says_which_backbones_it_fits_not_and_why(tmp_path: Path) -> None
     assert next(iter(reasons)) == "squeezenet1_0"
     assert "features.0.weight is 64x3x3x3, expected 96x3x7x7" in reasons["squeezenet1_0"]
     assert all("\n" not in reason for reason in reasons.values())
+
+
+@pytest.mark.parametrize(
+    ("write", "hashed"), [(writers.write_safetensors, False), (writers.write_torch_zip, True)]
+)
+def test_a_file_of_a_format_that_nobody_publishes_is_not_hashed(
+    write: Callable[..., Path], hashed: bool, tmp_path: Path
+) -> None:
+    path = write(tmp_path / "weights", ARRAYS)
+    os.utime(path, (0, 0))  # what changed in the last seconds is not remembered
+    assert resolve(tmp_path, "resnet18", str(path), TORCHVISION).name == "weights"
+    known = Memo(tmp_path / "memo.sqlite").get_many("sha256+md5+sha1", {str(path): stamp_of(path)})
+    assert bool(known) == hashed
