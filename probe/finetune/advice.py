@@ -125,7 +125,7 @@ def _mirror(begun: Begun) -> list[str]:
         return []
     if not options.policy().flip or options.start != "probe" or begun.training.progress.updates:
         return []
-    test = mirror_test(begun.source, begun.training)
+    test = mirror_test([begun.source], begun.training)
     if not test.harmful:
         return []
     text = mirror_words(test, begun.training.feed.task)

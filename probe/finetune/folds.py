@@ -234,7 +234,7 @@ def begin_fold(
         weights = read_sample_weights(Path(asked.sample_weights), list(source.train.ids))
     begun = begin(
         source, asked.options, place, weights=weights, workers=workers,
-        limit=Limit(bytes=asked.max_memory, part=asked.part),
+        limit=Limit(bytes=asked.max_memory, part=asked.part), folds=folds.sources,
     )  # fmt: skip
     begun.training.resume()
     return begun

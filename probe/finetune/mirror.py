@@ -6,6 +6,7 @@ by 270 degrees, and a probe that confuses them anyway loses nothing.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -43,39 +44,53 @@ class MirrorTest:
         return self.plain - self.mirrored >= LOST
 
 
-def mirror_test(source: Source, training: Training) -> MirrorTest:
+def mirror_test(sources: Sequence[Source], training: Training) -> MirrorTest:
     """Compare the probe's predictions of some validation images with those of their mirror images.
 
-    Before its first step the network of a training is the probe's, except for a fresh head or one
-    of zeros, in whose place the probe's head is used. For random weights the probe's network is
-    built anew.
+    They are those of the run's head on the features of its network, with folds of each fold's head
+    on images of that fold. Before its first step the network of a training is the probe's; where it
+    starts from random weights, the probe's is built anew.
     """
-    options = training.options
+    options, first = training.options, sources[0]
     if options.start == "scratch":
         plain = replace(options, start="probe", bn=None, augment="none")
         training = make_training(
-            source, plain, training.folder, weights=training.feed.weights,
+            first, plain, training.folder, weights=training.feed.weights,
             workers=training.feed.workers,
         )  # fmt: skip
     rng = np.random.default_rng(options.seed)
-    rows = np.sort(rng.permutation(len(source.val))[:SAMPLE])
-    sample = source.val.take(rows)
-    task = task_of(sample.labels)
-    targets = task.encode(sample.labels, np.asarray(source.head.classes_))
-    found = []
-    for images in (sample.images, _Mirrored(sample.images)):
-        features, p = training.predict(replace(sample, images=images))
-        if options.start in ("fresh", "zeros"):
-            p = source.head.predict_proba(features).astype(np.float32)
-        found.append(task.loss_and_figure(p, targets)[1])
-    return MirrorTest(n=len(rows), plain=found[0], mirrored=found[1])
+    most = -(-SAMPLE // len(sources))
+    answers: tuple[list[NDArray[np.float32]], ...] = ([], [])
+    labels = []
+    for source in sources:
+        rows = np.sort(rng.permutation(len(source.val))[:most])
+        sample = source.val.take(rows)
+        labels.append(sample.labels)
+        for found, images in zip(answers, (sample.images, _Mirrored(sample.images)), strict=True):
+            features, _ = training.predict(replace(sample, images=images))
+            p = np.zeros((len(rows), len(source.classes)), np.float32)
+            p[:, np.asarray(source.head.classes_)] = source.head.predict_proba(features)
+            found.append(p)
+    every = np.concatenate(labels)
+    task = task_of(every)
+    targets = task.encode(every, np.arange(len(first.classes)))
+    plain_score, mirrored = (
+        task.loss_and_figure(np.concatenate(found), targets)[1] for found in answers
+    )
+    return MirrorTest(n=len(every), plain=plain_score, mirrored=mirrored)
 
 
-def settle(source: Source, training: Training) -> MirrorTest | None:
-    """Decide what ``--augment auto`` means, by the held-out images; None where it was not asked."""
+def settle(sources: Sequence[Source], training: Training) -> MirrorTest | None:
+    """Decide what ``--augment auto`` means, by held-out images; None where it was not asked.
+
+    Parameters
+    ----------
+    sources : sequence of Source
+        The run; with folds, the run as each of them sees it.
+    """
     if training.options.augment != AUTO:
         return None
-    test = mirror_test(source, training)
+    test = mirror_test(sources, training)
     training.settle_augment("none" if test.harmful else "flip")
     return test
 

@@ -77,8 +77,15 @@ def begin(
     weights: NDArray[np.float64] | None = None,
     workers: int = 2,
     limit: Limit = Limit(),  # noqa: B008  # frozen
+    folds: Sequence[Source] = (),
 ) -> Begun:
     """Build the network, check that it is the one that was probed, and score it.
+
+    Parameters
+    ----------
+    folds : sequence of Source
+        The run as each fold sees it, where `source` is one of them: ``--augment auto`` goes by the
+        images of all.
 
     Raises
     ------
@@ -101,7 +108,8 @@ def begin(
     loss, value = task.loss_and_figure(p, targets)
     return Begun(
         source=source, training=training, difference=difference, loss=loss, score=value,
-        probabilities=p, predict_seconds=seconds, plan=plan, mirror=settle(source, training),
+        probabilities=p, predict_seconds=seconds, plan=plan,
+        mirror=settle(folds or [source], training),
     )  # fmt: skip
 
 

@@ -237,9 +237,10 @@ def open_asked(asked: PromoteRequest, cache: Path) -> Source | Folds:
 
 def draw_first_batch(opened: Source | Folds, asked: PromoteRequest, path: Path) -> None:
     """Draw the first batch as the network sees it, with folds that of the first one."""
-    source = opened.sources[0] if isinstance(opened, Folds) else opened
+    sources = opened.sources if isinstance(opened, Folds) else [opened]
+    source = sources[0]
     training = make_training(source, asked.options, path.parent, weights=_weights(source, asked))
-    settle(source, training)
+    settle(sources, training)
     names = [source.classes[int(one)] for one in source.head.classes_]
     draw_batch(first_batch(training.feed), names, path, training.feed.task)
 

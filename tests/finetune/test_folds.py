@@ -197,6 +197,7 @@ def test_folds_that_make_no_sense_are_refused(
 def test_a_dry_run_estimates_all_folds_and_keeps_nothing(cache: Path) -> None:
     done = promote(cache, "--folds", "4", "--dry-run")
     assert "each held out from one of 4 networks" in done.stderr
+    assert "of 160 validation images the probe gets" in done.stderr  # those of all folds
     assert [one.name for one in (cache / "runs").iterdir()] == [RUN]
 
 
