@@ -163,7 +163,7 @@ def declared(kind: Any) -> dict[str, Any]:
             probe.promote,
             Options,
             {"run", "weights", "dataset_root", "group", "workers", "max_memory", "compare",
-             "log", "resume", "out", "cache_dir", "quiet", "sampling_weights"},
+             "log", "resume", "out", "cache_dir", "quiet", "sampling_weights", "folds"},
             {"train_sizes": "sizes"},
         ),
         (api.make_bundle, BundleRequest, {"run", "out", "cache_dir", "quiet"}, {}),
