@@ -58,7 +58,7 @@ def logme(X: Features, y: Labels) -> float:
         raise UsageError(
             "one class alone, or the same labels everywhere, leave nothing to tell apart"
         )
-    squares, basis = _spectrum(X)
+    squares, basis = _spectrum(X, np.zeros(X.shape[1]))
     evidences = []
     for one in told:
         target = one.astype(np.float64)
@@ -67,10 +67,19 @@ def logme(X: Features, y: Labels) -> float:
     return float(np.mean(evidences))
 
 
-def _spectrum(X: Features) -> tuple[Array64, Array64]:
-    """Return the squared singular values that are not 0, and right vectors: (rank,), (d, rank)."""
-    squares, basis = np.linalg.eigh(_moments(X, np.zeros(X.shape[1]))[0])
-    there = squares > squares[-1] * len(squares) * np.finfo(np.float64).eps
+def _spectrum(X: Features, centre: Array64) -> tuple[Array64, Array64]:
+    """Return what spans the rows less a centre: squared singular values, right vectors.
+
+    Those that are 0 are left out: (rank,), (d, rank).
+    """
+    width = X.shape[1]
+    if len(X) < width:  # the products of few rows are a far smaller matrix than those of columns
+        rows = np.asarray(X[:], np.float64) - centre
+        squares, left = np.linalg.eigh(rows @ rows.T)
+        there = squares > squares[-1] * width * np.finfo(np.float64).eps
+        return squares[there], rows.T @ (left[:, there] / np.sqrt(squares[there]))
+    squares, basis = np.linalg.eigh(_moments(X, centre)[0])
+    there = squares > squares[-1] * width * np.finfo(np.float64).eps
     return squares[there], basis[:, there]
 
 
@@ -145,11 +154,16 @@ def h_score(X: Features, y: Labels, *, shrink: bool = False) -> float:
     classes = _classes(y)
     mean = np.asarray(X.mean(axis=0, dtype=np.float64))
     n_rows = len(X)
-    covariance, fourth = _moments(X, mean)
-    covariance /= n_rows
     counts = np.array([np.sum(y == label) for label in classes])
     means = np.stack([np.asarray(X[y == c].mean(axis=0, dtype=np.float64)) for c in classes])
     between = (means - mean) * np.sqrt(counts / n_rows)[:, None]  # (n_classes, d)
+    if not shrink and n_rows <= X.shape[1]:  # no inverse, and the pseudoinverse is of few vectors
+        squares, basis = _spectrum(X, mean)
+        there = squares > SINGULAR * squares.max(initial=0)
+        along = (basis[:, there].T @ between.T) ** 2  # (rank, n_classes)
+        return float(np.sum(along / (squares[there, None] / n_rows)))
+    covariance, fourth = _moments(X, mean)
+    covariance /= n_rows
     if not shrink:
         return float(np.sum(between.T * _solved(covariance, between.T)))
     amount = _ledoit_wolf(covariance, fourth, n_rows)

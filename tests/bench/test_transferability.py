@@ -58,6 +58,18 @@ def test_the_shrunk_h_score_shrinks_as_scikit_learn_does() -> None:
     assert h_score(X, y, shrink=True) == pytest.approx(wanted, rel=1e-4)
 
 
+@pytest.mark.parametrize("rows", [30, 60])  # as many as features, too
+def test_of_few_rows_the_h_score_has_the_pseudoinverse(rows: int) -> None:
+    X, y = make_features(rows, width=60)
+    X[1] = X[0]  # one direction less
+    wide = X.astype(np.float64)
+    targets = np.eye(4)[y]
+    means = targets @ np.linalg.solve(targets.T @ targets, targets.T @ wide)  # each row's class's
+    inverse = np.linalg.pinv(np.cov(wide.T, bias=True), rcond=1e-12, hermitian=True)
+    wanted = np.trace(inverse @ np.cov(means.T, bias=True))
+    assert h_score(X, y) == pytest.approx(wanted, rel=1e-6)
+
+
 def test_with_fewer_rows_than_features_only_the_shrunk_h_score_tells_signal_from_noise() -> None:
     X, y = make_features(40, width=100)
     noise = np.random.default_rng(0).normal(size=X.shape).astype(np.float32)
