@@ -30,7 +30,6 @@ from probe.heads.catalog import HEADS
 from probe.runs.head_request import HeadRequest
 from tests.needs import needs_mxnet
 
-ROOT = Path(__file__).parents[1]
 COLOURS = {"cat": (200, 30, 30), "dog": (30, 30, 200), "owl": (30, 200, 30)}
 NETWORK = {"weights": "random:0", "size": 32, "quiet": True}
 
@@ -77,38 +76,6 @@ class FakeFrame:
 
     def __getitem__(self, place: tuple[int, int]) -> Any:
         return self.data[place[0]][self.columns[place[1]]]
-
-
-# the examples
-
-
-@needs_mxnet  # one of them fine-tunes
-def test_every_example_of_the_page_runs(
-    monkeypatch: pytest.MonkeyPatch, place: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(api, "_pandas", lambda: SimpleNamespace(DataFrame=FakeFrame))
-    monkeypatch.setenv("PROBE_CACHE", str(place / "documented"))
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs/api.md").read_text(), re.S)
-    names: dict[str, Any] = {}
-    for block in blocks:
-        code = block.replace('"resnet18", size=64', '"squeezenet1_0", weights="random:0", size=32')
-        code = code.replace(
-            '"resnet18", ["stage3", "gap"], size=64',
-            '"squeezenet1_0", ["stage3", "gap"], weights="random:0", size=32',
-        )
-        code = code.replace('"vgg16@64"', '"squeezenet1_0@32=random:0"')
-        code = code.replace('"efficientnet_lite0@64"', '"squeezenet1_0@29=random:0"')
-        exec(code.replace("stage3", "fire4"), names)
-    assert names["X"].shape == (12, 32, 32, 3)
-    assert names["early"].key.layer == "fire4"
-    assert len(names["bench"].rows) == 4
-    assert names["tuned"].parent == names["bench"].run(names["best"]).name
-    assert set(names["bundle"].predict(["photos/cat/0.png"])) <= set(COLOURS)
-    assert 0 <= names["scores"].figures["top1"] <= 1
-    assert Path("why.png").read_bytes().startswith(b"\x89PNG")
-    assert all(path.is_file() for path in names["files"])
-    assert names["audit"].record.n_train == len(names["late"]["train"]) == 36
-    assert "leave it out with path" in capsys.readouterr().out
 
 
 # the same as the commands
@@ -533,6 +500,14 @@ def test_a_run(features: probe.FeatureSet, run: probe.Run) -> None:
         run.confusion("oof")
     with pytest.raises(UsageError, match="pip install pandas") if _no_pandas() else _nothing():
         run.confusion().to_frame()
+
+
+def test_the_rows_of_a_bench_are_a_frame(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api, "_pandas", lambda: SimpleNamespace(DataFrame=FakeFrame))
+    bench = probe.bench("photos", ["squeezenet1_0@32=random:0"], heads="ridge", quiet=True)
+    frame = bench.to_frame()
+    assert len(frame) == len(bench.rows) == 1
+    assert frame[0, frame.columns.index("val_top1")] == bench.winner.metrics["val"]["top1"]
 
 
 def _no_pandas() -> bool:
