@@ -4,7 +4,8 @@ All training images are dealt into folds. For each fold the run's head is fitted
 features of the others, and the network behind it is fine-tuned on their images, watched on the
 fold's. So each training image has an answer of a network that did not learn from it (``oof``), and
 whatever else is held out, the dataset's own validation and test images, is answered by the mean of
-the networks' probabilities, as in a bundle of the run.
+the networks' probabilities, as in a bundle of the run. No temperature is fitted: out of fold it
+would be that of one network, and the mean of several is less sure than each.
 
 Each fold has a folder `folds/N` in the run's folder, which is a complete fine-tuning when its
 `result.json` is written, so that a killed run goes on with the fold that it was in.
@@ -40,7 +41,6 @@ from probe.evaluation.scored import (
     intervals_of,
     measure_logits,
     per_class_of,
-    temperature_of,
     thresholds_of,
 )
 from probe.evaluation.splitting import RowNumbers, fold_split, warn_of_unknown
@@ -383,7 +383,7 @@ def _result(
     looks: int | None,
 ) -> RunResult:
     source, old = folds.sources[0], folds.opened.result
-    temperature, thresholds = temperature_of(scored), thresholds_of(scored)
+    thresholds = thresholds_of(scored)
     values = np.array([one.metrics["val"][one.metric] for one in own])
     rows = {name: len(one) for name, one in folds.others.items()}
     return RunResult(
@@ -392,11 +392,11 @@ def _result(
         params=params_of(source, asked),
         seed=asked.options.seed, n_train=len(folds.train), n_val=rows.get("val", 0),
         n_test=rows.get("test", 0),
-        metrics=figures_of(scored, temperature, thresholds),
+        metrics=figures_of(scored, None, thresholds),
         per_class=per_class_of(scored, source.classes, thresholds),
         multilabel=describe_labels(scored, source.classes, thresholds),
         seconds=sum(one.seconds for one in own), versions=versions(), created=now(),
-        intervals=intervals_of(scored), temperature=temperature, test_looks=looks,
+        intervals=intervals_of(scored), test_looks=looks,
         groups=groups_of(scored, (source.result.groups or {}).get("by", "")),
         spread={
             "over": FOLDS, "count": len(own), "metric": old.metric, "mean": float(values.mean()),

@@ -152,7 +152,7 @@ def bundle_run(
     calibration = (
         calibration_of_folds(predictions, result.temperature)
         if request.folds
-        else calibration_of(result, predictions, parts[0].entry.classes)
+        else calibration_of(result, predictions, parts[0].entry.classes, ensemble=len(members) > 1)
     )
     neighbours = rest = None
     if request.remember is not None:
@@ -328,17 +328,19 @@ class Calibration:
 
 
 def calibration_of(
-    result: RunResult, predictions: Mapping[str, Predictions], classes: Sequence[str]
-) -> Calibration:
+    result: RunResult, predictions: Mapping[str, Predictions], classes: Sequence[str], *,
+    ensemble: bool = False,
+) -> Calibration:  # fmt: skip
     """Return the calibration of the run's final head, as the run recorded it.
 
     A vote has none: a temperature cannot calibrate shares of votes, and thresholds chosen on the
-    members' probabilities do not hold for them.
+    members' probabilities do not hold for them. Nor has an ensemble of networks a temperature: out
+    of fold one network answers, which is surer than the mean of all.
     """
     if result.params.get("ensemble") == "vote":
         return Calibration()
     held_out, temperature = predictions.get("val") or predictions.get("oof"), result.temperature
-    if temperature is None:
+    if temperature is None and not ensemble:
         temperature = _fitted(held_out)
     chosen = None
     if result.multilabel is not None and {"val", "oof"} & result.metrics.keys():
