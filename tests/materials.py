@@ -72,7 +72,8 @@ def digits() -> dict[int, list[NDArray[np.uint8]]]:
 def picture(digit: int, number: int) -> bytes:
     """Return an image of a digit as JPEG; each eighth is of the next digit."""
     made = io.BytesIO()
-    image = digits()[(digit + (number % 8 == 7)) % 10][number]
+    of_it = digits()[(digit + (number % 8 == 7)) % 10]
+    image = np.roll(of_it[number % len(of_it)], number // len(of_it), axis=1)  # all differ
     Image.fromarray(image).save(made, "JPEG")
     return made.getvalue()
 

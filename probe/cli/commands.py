@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
@@ -163,7 +164,14 @@ def _in_words(ctx: Any, args: list[str], error: Any) -> str:
             return f"{parameter.name.upper()}: {expected}"
         return f"{_as_given(parameter.opts, args)}: {expected}"
     message = error.format_message().rstrip(".").replace("\n\t", " ")
+    if "extra argument" in message and any(map(_same_ending, args, args[1:])):
+        message += ", perhaps a pattern that the shell took apart: put it in quotes"
     return f"{command}: {message[:1].lower()}{message[1:]}; {help_of}"
+
+
+def _same_ending(one: str, other: str) -> bool:
+    ending = os.path.splitext(one)[1]
+    return bool(ending) and ending == os.path.splitext(other)[1]
 
 
 def _as_given(names: list[str], args: list[str]) -> str:

@@ -68,6 +68,11 @@ def test_the_table_has_every_command_and_the_help_imports_none() -> None:
         (["cache", "lst"], "probe cache: no such command 'lst'. Did you mean"),
         (["head", "--epoch", "3"], "probe head has no option --epoch, did you mean --epochs?"),
         (["extract"], "probe extract: missing option '--backbone'"),
+        (
+            ["dataset", "show", "a-0.tar", "a-1.tar"],
+            "probe dataset show: got unexpected extra argument(s) (a-1.tar), perhaps a pattern",
+        ),
+        (["runs", "show", "a", "b"], "probe runs show: got unexpected extra argument(s) (b);"),
         (["head", "--epochs", "many"], "--epochs many: expected a valid integer"),
         (["head", "--val-size=much"], "--val-size=much: expected a valid number"),
     ],
