@@ -6,10 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from probe.bundle import Bundle
 from probe.core.files import replacing
+from probe.engines.onnx import messages
 from probe.engines.onnx.graph import onnx_model, onnx_nodes
 from probe.errors import BundleError
 from probe.export.check import about_json, input_names, reference_rows, require_free, require_same
@@ -60,7 +59,8 @@ def export_onnx(bundle: Bundle, out: Path) -> list[Path]:
 
 
 def _model(bundle: Bundle) -> Any:
-    from onnx import helper, numpy_helper
+    import onnx
+    from onnx import helper
 
     graph = build_graph(bundle)
     nodes, values = onnx_nodes(graph.network, graph.arrays)
@@ -71,14 +71,15 @@ def _model(bundle: Bundle) -> Any:
         "features": ["N", None],
     }
     inputs = zip(input_names(bundle), bundle.inputs, strict=True)
-    model = onnx_model(
+    data = onnx_model(
         bundle.about.backbone,
         nodes,
         {name: ["N", spec.size, spec.size, 3] for name, spec in inputs},
         {name: shapes[name] for name in graph.network.outputs},
-        [numpy_helper.from_array(np.asarray(v, order="C"), name) for name, v in values.items()],
+        [messages.tensor(name, value) for name, value in values.items()],
         terms=graph.network.terms,
     )
     about = {key: json.dumps(value) for key, value in about_json(bundle).items()}
+    model = onnx.load_model_from_string(data)
     helper.set_model_props(model, about)
     return model
