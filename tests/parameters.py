@@ -21,8 +21,10 @@ def draw_parameters(spec: BackboneSpec, layer: Layer) -> dict[str, NDArray[np.fl
         if name.endswith(("gamma", "running_var")):
             value = rng.uniform(0.5, 1.5, shape)
         elif name.endswith("weight"):
-            value = rng.standard_normal(shape) * np.sqrt(2 / np.prod(shape[1:]))
+            value = rng.random(shape, np.float32)  # of 100 million numbers normal ones take long
+            value -= np.float32(0.5)
+            value *= np.float32(2 * np.sqrt(6 / np.prod(shape[1:])))
         else:
             value = rng.standard_normal(shape) * 0.1
-        drawn[name] = value.astype(np.float32)
+        drawn[name] = value.astype(np.float32, copy=False)
     return drawn

@@ -37,7 +37,8 @@ def draw(name: str, shape: Sequence[int], fan_in: int = 0) -> NDArray[np.float32
     unit = _uniform(name, math.prod(shape)).reshape(tuple(shape))  # -1 to 1
     leaf = name.replace("/", ".").rpartition(".")[2]
     if len(shape) > 1:
-        return unit * np.float32(math.sqrt(6 / (fan_in or math.prod(shape[1:]))))
+        unit *= np.float32(math.sqrt(6 / (fan_in or math.prod(shape[1:]))))  # may be 400 MB
+        return unit
     if leaf in VARIANCES:
         return np.float32(1) + unit * np.float32(0.5)
     if leaf in ("weight", "gamma"):
@@ -115,4 +116,7 @@ def _uniform(name: str, count: int) -> NDArray[np.float32]:
         part[:] = (bits >> 8).astype(np.float32)
         part *= np.float32(2.0**-23)
         part -= np.float32(1)
-    return np.resize(unit[:drawn], count)  # which repeats what there is
+    out = np.empty(count, np.float32)
+    for start in range(0, count, PERIOD):  # repeats what there is
+        out[start : start + PERIOD] = unit[: min(drawn, count - start)]
+    return out

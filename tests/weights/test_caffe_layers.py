@@ -90,7 +90,7 @@ def write(path: Path, net: Net, *, old: bool = False, shapes: Mapping[str, Any])
             number(5, V1_KINDS[kind]) if old else block(2, kind.encode()),
             *(block(2 if old else 3, one.encode()) for one in bottom.split()),
             *(block(3 if old else 4, one.encode()) for one in top.split()),
-            *(block(6 if old else 7, one) for one in blobs),
+            *(block(6 if old else 7, *one) for one in blobs),
         ]
         if settings:
             body.append(block((V1 if old else V2)[kind], message))

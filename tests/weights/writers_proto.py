@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Arrays = Mapping[str, NDArray[Any]]
+Buffer = bytes | NDArray[Any]
 
 
 def varint(value: int) -> bytes:
@@ -28,23 +29,28 @@ def number(field: int, value: int) -> bytes:
     return varint(field << 3) + varint(value)
 
 
+def framed(field: int, parts: Sequence[Buffer]) -> list[Buffer]:
+    """A text, a message or packed numbers, in parts: those of a network may have 500 MB."""
+    length = sum(memoryview(part).nbytes for part in parts)
+    return [varint(field << 3 | 2) + varint(length), *parts]
+
+
 def block(field: int, *parts: bytes) -> bytes:
-    """A text, a message or packed numbers."""
-    data = b"".join(parts)
-    return varint(field << 3 | 2) + varint(len(data)) + data
+    """The same, joined."""
+    return b"".join(framed(field, parts))
 
 
-def caffe_blob(array: NDArray[Any], *, old: bool = False, packed: bool = True) -> bytes:
+def caffe_blob(array: NDArray[Any], *, old: bool = False, packed: bool = True) -> list[Buffer]:
     """Old blobs have four sides: a vector is (1, 1, 1, n), a matrix (1, 1, out, in)."""
     data = np.ascontiguousarray(array, "<f4")
     if packed:
-        body = block(5, data.tobytes())
+        body = framed(5, [data])
     else:
-        body = b"".join(varint(5 << 3 | 5) + struct.pack("<f", v) for v in data.reshape(-1))
+        body = [varint(5 << 3 | 5) + struct.pack("<f", v) for v in data.reshape(-1)]
     if old:
         sides = (1,) * (4 - array.ndim) + array.shape
-        return b"".join(number(i, side) for i, side in enumerate(sides, start=1)) + body
-    return body + block(7, block(1, *map(varint, array.shape)))
+        return [*(number(i, side) for i, side in enumerate(sides, start=1)), *body]
+    return [*body, block(7, block(1, *map(varint, array.shape)))]
 
 
 def write_caffe(
@@ -62,22 +68,28 @@ def write_caffe(
     layers: dict[str, list[NDArray[Any]]] = {}
     for name, array in arrays.items():
         layers.setdefault(name.rpartition("/")[0], []).append(array)
-    out = [block(1, b"net")]
+    out: list[Buffer] = [block(1, b"net")]
     for layer in order or layers:
-        blobs = [caffe_blob(a, old=old, packed=packed) for a in layers.get(layer, [])]
         kind = 4 if layer.startswith("conv") else 14  # CONVOLUTION, INNER_PRODUCT
         if old:
-            body = [block(4, layer.encode()), number(5, kind), *(block(6, b) for b in blobs)]
+            body = [block(4, layer.encode()), number(5, kind)]
         else:
-            body = [block(1, layer.encode()), block(2, b"Layer"), *(block(7, b) for b in blobs)]
-        out.append(block(2 if old else 100, *body))
-    path.write_bytes(b"".join(out))
+            body = [block(1, layer.encode()), block(2, b"Layer")]
+        for array in layers.get(layer, []):
+            body += framed(6 if old else 7, caffe_blob(array, old=old, packed=packed))
+        out += framed(2 if old else 100, body)
+    return write_parts(path, out)
+
+
+def write_parts(path: Path, parts: Sequence[Buffer]) -> Path:
+    with path.open("wb") as file:
+        for part in parts:
+            file.write(part)
     return path
 
 
 def write_mean(path: Path, mean: NDArray[Any], *, packed: bool = True) -> Path:
-    path.write_bytes(caffe_blob(mean[None], old=True, packed=packed))
-    return path
+    return write_parts(path, caffe_blob(mean[None], old=True, packed=packed))
 
 
 ONNX_TYPES = {
@@ -85,11 +97,14 @@ ONNX_TYPES = {
 }  # fmt: skip
 
 
+def tensor_parts(name: str, array: NDArray[Any], *, raw: bool = True) -> list[Buffer]:
+    sides = b"".join(number(1, side) for side in array.shape)
+    head = sides + number(2, ONNX_TYPES[array.dtype.name]) + block(8, name.encode())
+    return [head, *framed(9 if raw else 4, [np.ascontiguousarray(array)])]
+
+
 def onnx_tensor(name: str, array: NDArray[Any], *, raw: bool = True, extra: bytes = b"") -> bytes:
-    body = b"".join(number(1, side) for side in array.shape)
-    body += number(2, ONNX_TYPES[array.dtype.name]) + block(8, name.encode())
-    data = np.ascontiguousarray(array).tobytes()
-    return body + (block(9, data) if raw else block(4, data)) + extra
+    return b"".join([*tensor_parts(name, array, raw=raw), extra])
 
 
 def onnx_node(kind: str, name: str, inputs: Sequence[str], *, transposed: bool = False) -> bytes:
@@ -104,9 +119,8 @@ def write_onnx(
     path: Path, arrays: Arrays, *, nodes: Sequence[bytes] = (), raw: bool = True,
     producer: str = "pytorch",
 ) -> Path:  # fmt: skip
-    graph = b"".join(block(1, one) for one in nodes) + block(2, b"main_graph")
-    graph += b"".join(block(5, onnx_tensor(n, a, raw=raw)) for n, a in arrays.items())
-    path.write_bytes(
-        number(1, 8) + block(2, producer.encode()) + block(7, graph) + block(8, number(2, 17))
-    )
-    return path
+    graph = [*(block(1, one) for one in nodes), block(2, b"main_graph")]
+    for name, array in arrays.items():
+        graph += framed(5, tensor_parts(name, array, raw=raw))
+    head, tail = number(1, 8) + block(2, producer.encode()), block(8, number(2, 17))
+    return write_parts(path, [head, *framed(7, graph), tail])
