@@ -55,7 +55,7 @@ def _caution(material: Material) -> str:
         return ""
     return (
         f" Caution: the best epoch of {', '.join(material.flattered)} was chosen on the same "
-        "validation images, so these figures are too high."
+        "images, so these figures are too high."
     )
 
 

@@ -28,7 +28,7 @@ from probe.evaluation.task import Task, task_by_metric, task_of_splits
 from probe.report.markup import DASH
 from probe.report.ranking import CHOOSING, Run, ranked
 from probe.runs.ledger import read_test_evaluations
-from probe.runs.results import METRIC_WORDS, figure_text, read_run
+from probe.runs.results import METRIC_WORDS, RunResult, figure_text, read_run
 from probe.runs.same_classes import require_same_classes, same_classes
 
 log = logging.getLogger(__name__)
@@ -117,13 +117,12 @@ class Material:
     @property
     def flattered(self) -> tuple[str, ...]:
         """Return the labels of rows whose epoch was chosen on the images of the ranking."""
-        rows = [row for row in self.rows if row.id in self.runs and self.choosing(row) == "val"]
-        chose = ("best_epoch", "patience")
-        return tuple(
-            self.labels[row.id]
-            for row in rows
-            if any(self.runs[row.id].result.params.get(name) is not None for name in chose)
-        )
+        found = []
+        for row in self.rows:
+            watched = _watched(self.runs[row.id].result) if row.id in self.runs else None
+            if watched is not None and watched == self.choosing(row):
+                found.append(self.labels[row.id])
+        return tuple(found)
 
     def choosing(self, row: Row) -> str | None:
         """Return the split by which a row is ranked; None if no rows were held out."""
@@ -140,6 +139,14 @@ class Material:
             + ("" if counts[short[row.id]] == 1 else f" ({row.run or row.id})")
             for row in self.rows
         }
+
+
+def _watched(result: RunResult) -> str | None:
+    """Return the split whose images chose a run's best epoch; None where none did."""
+    if result.params.get("folds") is not None:  # each fold those of its own
+        return "oof"
+    chose = ("best_epoch", "patience")
+    return "val" if any(result.params.get(name) is not None for name in chose) else None
 
 
 def read_runs(folder: Path) -> list[Run]:

@@ -24,6 +24,7 @@ from probe.finetune.source import Places
 from probe.heads import load_head
 from probe.runs.fit import HeadRequest
 from probe.runs.results import read_run
+from tests.commands import probe as cli
 from tests.finetune.data import RUN, fit
 from tests.finetune.test_longer import killed, newest
 from tests.finetune.test_promote import promote
@@ -104,6 +105,14 @@ def test_a_bundle_answers_with_the_mean_of_all_networks(tuned: probe.Run, tmp_pa
     packed = np.stack([made.pack(one) for one in images])
     found = session.run(["probabilities"], {"data": made.unpack(packed)[0]})[0]
     np.testing.assert_allclose(found, total, atol=1e-4)
+
+
+def test_a_page_says_that_figures_out_of_fold_flatter(tuned: probe.Run, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    cli("report", tuned.folder.name, "--out", page, "--cache-dir", tuned.folder.parents[1])
+    text = page.read_text()
+    assert "Caution: the best epoch of" in text
+    assert "was chosen on the same images, so these figures are too high" in text
 
 
 def test_networks_that_share_a_frozen_backbone_share_its_file(made: Path, tmp_path: Path) -> None:
