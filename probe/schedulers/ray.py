@@ -57,13 +57,15 @@ class RayScheduler:
                     address, log_to_driver=False, logging_level=logging.ERROR,
                     include_dashboard=False if address is None else None,
                 )  # fmt: skip
-        except (OSError, ValueError, RuntimeError, TimeoutError) as error:
+        except Exception as error:
             there = "" if self._place is None else f" at {self._place}"
             said = (str(error).strip().splitlines() or [type(error).__name__])[-1]
+            known = isinstance(error, OSError | ValueError | RuntimeError)
+            lost = error if known else ConnectionError(said)  # gRPC has exceptions of its own
             raise EngineError(
                 f"--scheduler {self.name}: no Ray cluster answers{there} ({said[:160]}); start "
                 "`ray start --head`; where it asks for a token, give it in RAY_AUTH_TOKEN"
-            ) from error
+            ) from lost
 
     @property
     def workers(self) -> int:

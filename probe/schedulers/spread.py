@@ -126,8 +126,8 @@ class _Loop:
         self._scheduler = scheduler
         self._bytes = _pickled(task)
         self._key = hashlib.blake2b(self._bytes, digest_size=16).hexdigest()
-        self._handle = scheduler.share(self._bytes)
         self._patience, self._slowest, self._lost = patience, 0.0, 0
+        self._handle = self._shared()
         self._here = all_versions(task)
         self._of: dict[Future[Result], _Block] = {}
         self._again: list[tuple[float, _Block]] = []  # to be handed out then
@@ -237,10 +237,21 @@ class _Loop:
         self._of.clear()
         self._again.clear()
         self._scheduler.restart()
-        self._handle = self._scheduler.share(self._bytes)
+        self._handle = self._shared()
         for block in self.open.values():
             block.futures.clear()
             self._hand(block)
+
+    def _shared(self) -> Any:
+        """Send the task to the workers, again where they are lost meanwhile."""
+        while True:
+            try:
+                return self._scheduler.share(self._bytes)
+            except ProbeError:
+                raise
+            except Exception as error:
+                self._note(error)
+                self._scheduler.restart()
 
     def _hurry(self) -> None:
         """Hand blocks that take too long to another worker, too."""

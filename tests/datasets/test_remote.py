@@ -157,6 +157,26 @@ def test_a_process_that_has_no_copies_fetches_what_it_reads(
     assert len(web.asked) == 1
 
 
+def test_copies_that_others_remove_while_they_are_read_are_fetched_again(
+    web: Web, cifar_jpegs: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    web.files |= {f"photos/{name}": data for name, data in cifar_jpegs.items()}
+    images = load_dataset(f"{web.url}/photos/", cache_dir=tmp_path).splits["train"].images
+    images.content()
+    plain, removed = FileImages.image, list[int]()
+
+    def after_a_removal(self: FileImages, row: int) -> np.ndarray:
+        if removed.count(row) < 2:  # between the look whether it is there and the opening
+            removed.append(row)
+            shutil.rmtree(tmp_path / "remote" / "http")
+        return plain(self, row)
+
+    expected = images.image(7)
+    monkeypatch.setattr(FileImages, "image", after_a_removal)
+    np.testing.assert_array_equal(images.image(7), expected)
+    assert removed == [7, 7]
+
+
 def test_strict_fetches_again_what_the_store_calls_unchanged(web: Web, tmp_path: Path) -> None:
     web.etags, web.time = False, "Fri, 01 Nov 2024 10:00:00 GMT"  # also after the change
     web.files["list.csv"] = b"path,label\na.jpg,x\n"

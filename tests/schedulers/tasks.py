@@ -71,18 +71,25 @@ class Doubling:
 
 
 class Threads:
-    """A scheduler of two threads; `breaks` says how often it is gone after a few blocks."""
+    """A scheduler of two threads.
+
+    `breaks` says how often it is gone after a few blocks, `unshared` how often while it is given
+    the task.
+    """
 
     name, workers = "threads:2", 2
 
-    def __init__(self, breaks: int = 0) -> None:
+    def __init__(self, breaks: int = 0, unshared: int = 0) -> None:
         self.breaks, self.shared, self.restarts, self._left = breaks, 0, 0, 5
+        self._unshared = unshared
         self._lock = threading.Lock()
         self._alive = True
         self._pool = ThreadPoolExecutor(4)
 
     def share(self, payload: bytes) -> bytes:
         self.shared += 1
+        if self.shared <= self._unshared:
+            raise RuntimeError("the session has already been cleaned up")
         return payload
 
     def submit(
@@ -90,7 +97,7 @@ class Threads:
     ) -> Future[Any]:
         with self._lock:
             self._left -= 1
-            if self.breaks and self._left <= 0:
+            if self.breaks > 0 and self._left <= 0:
                 self._alive = False
         if not self._alive:
             gone: Future[Any] = Future()

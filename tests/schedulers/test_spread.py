@@ -116,6 +116,14 @@ def test_a_scheduler_that_is_gone_is_started_again(tmp_path: Path) -> None:
     scheduler.close()
 
 
+def test_one_that_goes_while_it_is_given_the_task_is_started_again(tmp_path: Path) -> None:
+    scheduler = Threads(unshared=2)
+    assert results(scheduler, Doubling(tmp_path)) == EXPECTED
+    assert (scheduler.shared, scheduler.restarts) == (3, 2)
+    with pytest.raises(EngineError, match=r"lost 10 times.*RuntimeError the session"):
+        results(Threads(unshared=100), Doubling(tmp_path))
+
+
 def test_what_cannot_be_sent_is_one_line(threads: Threads, tmp_path: Path) -> None:
     with pytest.raises(EngineError, match="cannot be sent to workers: cannot pickle"):
         list(spread(threads, Doubling(tmp_path), iter([(threading.Lock(), 1)])))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +15,9 @@ from probe.core.memo import Memo
 from probe.datasets.images.files import FileImages, with_advice
 from probe.datasets.mirror.mirror import Mirror
 from probe.errors import ImageError
+
+TRIES = 3  # how often a copy is fetched that others remove
+Read = TypeVar("Read")
 
 
 class FetchedImages(FileImages):
@@ -48,13 +53,11 @@ class FetchedImages(FileImages):
 
     def image(self, row: int) -> NDArray[np.uint8]:
         """Decode one image to RGB, (height, width, 3)."""
-        self._fetch_one(row)
-        return super().image(row)
+        return self._read(row, super().image)
 
     def encoded(self, row: int) -> bytes:
         """Return the bytes of one file."""
-        self._fetch_one(row)
-        return super().encoded(row)
+        return self._read(row, super().encoded)
 
     def address(self, row: int) -> str:
         """Return the path or the URL of one image's file, as a list may name it."""
@@ -89,6 +92,16 @@ class FetchedImages(FileImages):
             what = "1 image" if len(paths) == 1 else f"{len(paths):,} images"
             self._missing = self._mirror.fetch(paths, what) if paths else {}
         return self._missing
+
+    def _read(self, row: int, read: Callable[[int], Read]) -> Read:
+        """Read an image; fetch it again where its copy was removed meanwhile, as `prune` does."""
+        for _ in range(TRIES):
+            self._fetch_one(row)
+            with suppress(ImageError):
+                return read(row)
+            if os.path.exists(self.path(row_number(row, len(self)))):
+                break
+        return read(row)
 
     def _fetch_one(self, row: int) -> None:
         path = self.path(row_number(row, len(self)))
