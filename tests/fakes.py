@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from types import SimpleNamespace
 from typing import Any
 
@@ -93,10 +94,15 @@ class FakeEngine:
         flat = ticket.reshape(len(ticket), -1).astype(np.float64) / 255
         outputs = []
         for width in self.widths:
-            matrix = np.random.default_rng(width).standard_normal((flat.shape[1], width))
+            matrix = _projection(flat.shape[1], width)
             # einsum without BLAS: each row's sum has one order, whatever the batch
             outputs.append(np.einsum("nd,dw->nw", flat, matrix, optimize=False).astype(np.float32))
         return outputs
+
+
+@cache
+def _projection(numbers: int, width: int) -> NDArray[np.float64]:
+    return np.random.default_rng(width).standard_normal((numbers, width))
 
 
 class Silent:

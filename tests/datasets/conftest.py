@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from PIL import Image
 
 from tests.datasets.serving import server as server  # noqa: PLC0414 - a fixture
@@ -38,10 +39,18 @@ def real_cifar10(tmp_path_factory: pytest.TempPathFactory) -> Path:
     data = os.environ.get("PROBE_TEST_DATA")
     if not data:
         pytest.skip("PROBE_TEST_DATA is not set, so there is no real CIFAR-10")
-    out = tmp_path_factory.mktemp("cifar10")
-    subprocess.run([sys.executable, Path(data) / "cifar10" / "unpack.py", out], check=True)
-    for path in out.rglob("*"):
-        os.utime(path, (LONG_AGO, LONG_AGO))
+    base = tmp_path_factory.getbasetemp()
+    if os.environ.get("PYTEST_XDIST_WORKER"):
+        base = base.parent  # of all processes of this run: unpacking takes half a minute
+    out = base / "cifar10 of all"
+    with FileLock(f"{out}.lock"):
+        if not out.exists():
+            made = tmp_path_factory.mktemp("cifar10")
+            unpack = Path(data) / "cifar10" / "unpack.py"
+            subprocess.run([sys.executable, unpack, made], check=True)
+            for path in made.rglob("*"):
+                os.utime(path, (LONG_AGO, LONG_AGO))
+            made.rename(out)
     return out
 
 

@@ -20,19 +20,11 @@ from probe.report.feature_map import WIDEST, principal_components
 from probe.report.items import equal_shares
 from probe.report.material import of_runs, read_runs
 from probe.report.papers import draw_leaderboard
+from tests.cli.command import probe
 from tests.report.test_pictures import margins_are_white
 from tests.report.world import make_world
 
 UNSEEN = "\N{EGYPTIAN HIEROGLYPH A001}"  # in hardly any font
-
-
-def report(*arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        [sys.executable, "-m", "probe", "report", *arguments],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == code, done.stderr
-    return done
 
 
 @pytest.fixture(scope="module")
@@ -42,9 +34,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_command_writes_page_pictures_and_table(world: Path, tmp_path: Path) -> None:
     out, png, csv = tmp_path / "page.html", tmp_path / "png", tmp_path / "all.csv"
-    done = report(
-        "--cache-dir", str(world), "--out", str(out), "--png", str(png), "--csv", str(csv), "--json"
-    )  # fmt: skip
+    done = probe(
+        "report --json --cache-dir", world, "--out", out, "--png", png, "--csv", csv, cwd=tmp_path
+    )
     said = json.loads(done.stdout)
     assert done.stderr == "" or "no installed font has" in done.stderr
     assert done.stderr.count("\n") <= 1
@@ -75,7 +67,7 @@ def test_bad_requests_leave_nothing(
     arguments: tuple[str, ...], message: str, world: Path, tmp_path: Path
 ) -> None:
     out = () if "--out" in arguments else ("--out", str(tmp_path / "page.html"))
-    done = report("--cache-dir", str(world), *out, *arguments, code=2)
+    done = probe("report --cache-dir", world, *out, *arguments, cwd=tmp_path, code=2)
     assert message in done.stderr
     assert done.stderr.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
