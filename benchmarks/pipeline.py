@@ -71,9 +71,15 @@ On a machine of half that speed, idle for the first two and the newcomer, best o
 
 The newcomer's job took 8.4 s (14.6 of CPU), the script of ONNX Runtime 6.8 (12.9). Both differ by
 what is done before the first image and after the last: a process that does as much for 40 images
-takes 2.4 s of CPU, of which two thirds are imports. Parts of 2, 4, 8, 16 and 32 images took the
+took 2.4 s of CPU, of which two thirds were imports. Parts of 2, 4, 8, 16 and 32 images took the
 same CPU within what it varies by (ResNet-50 141 to 152 ms an image, DenseNet-121 121 to 136,
 ResNet-18 60 to 63).
+
+Since then less is imported and hashed. On that machine with a load of 7 to 9 beside it, where only
+CPU time can be compared, in turns, best and median: 40 images take 1.42 s and 1.72 (of 7 turns) and
+took 2.19 and 2.24 beside it, the script of ONNX Runtime 0.97 and 1.07; 2,000 images take 11.6 s and
+12.8 (of 5), took 12.1 and 13.2 beside it, and the script 14.0 and 16.7, whose threads wait by
+spinning. On idle cores the script may still be faster: that was not measured again.
 """
 
 from __future__ import annotations
