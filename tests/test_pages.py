@@ -46,6 +46,8 @@ BEFORE = {
     "formats": A_HEAD,
     "howto": A_HEAD,
 }
+# defaults of options, where a page's own take longer than a test has
+QUICK = {"howto": "[promote]\nepochs = 1\n"}
 # what is so after a page, by the names that its Python has
 CLAIMS = {
     "api": "X.shape == (12, 32, 32, 3) and early.key.layer == 'block3' and len(bench.rows) == 4"
@@ -155,6 +157,8 @@ def test_the_examples_of_a_page_run(page: Page, folder: Path) -> None:
     before = [Command(0, line) for line in BEFORE.get(page.name, ())]
     make(folder, "\n".join([text, *(one.text for one in before)]), PHOTOS.get(page.name, Photos()))
     files = [one for one in page.run if isinstance(one, File) and one.name != CONFIG]
+    if page.name in QUICK:
+        (folder / CONFIG).write_text(QUICK[page.name])
     names: dict[str, Any] = {}
     for one in (*files, *before, *(one for one in page.run if one not in files)):
         try:
