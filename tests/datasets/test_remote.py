@@ -162,7 +162,20 @@ def test_copies_that_others_remove_while_they_are_read_are_fetched_again(
 ) -> None:
     web.files |= {f"photos/{name}": data for name, data in cifar_jpegs.items()}
     images = load_dataset(f"{web.url}/photos/", cache_dir=tmp_path).splits["train"].images
-    images.content()
+    hashed, lost = FileImages.content, list[bool]()
+
+    def hashed_late(self: FileImages) -> np.ndarray:
+        if not lost:  # between the fetch and the hashes
+            lost.append(True)
+            (tmp_path / "remote" / "http").rename(tmp_path / "elsewhere")
+        return hashed(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FileImages, "content", hashed_late)
+        there = images.content()
+    assert lost
+    np.testing.assert_array_equal(there[0], np.frombuffer(
+        file_content(cifar_jpegs["airplane/0000.jpg"]), np.uint8))  # fmt: skip
     plain, removed = FileImages.image, list[int]()
 
     def after_a_removal(self: FileImages, row: int) -> np.ndarray:

@@ -44,11 +44,17 @@ class FetchedImages(FileImages):
         MissingFilesError
             A host cannot be reached.
         """
-        if self._content is None:
-            missing = self._fetch()
-            for path in self._paths() if missing else ():
-                if path in missing:
-                    raise self._absent(path, missing[path])
+        for _ in range(TRIES):
+            if self._content is None:
+                missing = self._fetch()
+                for path in self._paths() if missing else ():
+                    if path in missing:
+                        raise self._absent(path, missing[path])
+            with suppress(ImageError):
+                return super().content()
+            if all(map(os.path.exists, self._paths())):
+                break
+            self._missing = None  # copies were removed meanwhile
         return super().content()
 
     def image(self, row: int) -> NDArray[np.uint8]:
