@@ -21,7 +21,6 @@ NEEDS = (
     "a cluster",
     "CIFAR-10",
     "keras",
-    "minutes",  # what it does is tested elsewhere, on less
     "MLflow",
     "pandas",  # the tests' environment has none
     "the network",

@@ -31,7 +31,7 @@ from tests.materials import VGG16, Photos, make
 from tests.needs import NO_MXNET
 
 PAGES = read_pages()
-MOST_NOT_RUN = 21  # of our commands and blocks of Python
+MOST_NOT_RUN = 20  # of our commands and blocks of Python
 
 # where `photos/` has another form than three classes of twelve images without splits
 PHOTOS = {
@@ -53,10 +53,6 @@ CLAIMS = {
     "api": "X.shape == (12, 32, 32, 3) and early.key.layer == 'block3' and len(bench.rows) == 4"
     " and tuned.parent == bench.run(best).name and 0 <= scores.figures['top1'] <= 1"
     " and all(path.is_file() for path in files) and audit.record.n_train == 36",
-}
-# what keeps a page from running; to be mended there
-WAITING = {
-    "README": "my-model.onnx has no preprocessing, and birds.probe is made twice",
 }
 EVERYWHERE = {
     "--config",
@@ -142,9 +138,7 @@ def runnable() -> Iterator[Any]:
     """Yield the pages with examples that no other page has all of."""
     for page in PAGES:
         if page.run and page.name not in written_before():
-            reason = WAITING.get(page.name)
-            marks = [pytest.mark.xfail(strict=True, reason=reason)] if reason else []
-            yield pytest.param(page, id=page.path.name, marks=marks)
+            yield pytest.param(page, id=page.path.name)
 
 
 @pytest.mark.parametrize("page", [*runnable()])
