@@ -42,9 +42,9 @@ test-lowest:
 		-n auto --maxprocesses 4 --dist loadfile $(LOWEST)
 
 # with the newest Python, NumPy 2 and no MXNet: what these move; NEWEST_TESTS= runs all tests.
-# Left out is what runs the same code once more: notebooks and pages, each form of a dataset from end to end
-# (its reader is in tests/datasets), which engine is the fastest (without MXNet two are left), and
-# all 60,000 images of CIFAR-10, which take half a minute to unpack (a few are read in its formats)
+# Left out is what runs the same code once more: notebooks, pages, each form of a dataset from end
+# to end (its reader is in tests/datasets), which engine is the fastest (without MXNet two are
+# left), and all of CIFAR-10, which takes half a minute to unpack (its formats are read with a few)
 NEWEST_TESTS ?= tests/core tests/preprocess tests/datasets tests/evaluation tests/heads tests/runs \
 	tests/extraction tests/bundle tests/predict tests/weights/test_readers.py \
 	tests/weights/test_load.py $(filter-out %notebooks.py %pages.py,$(wildcard tests/test_*.py)) \
