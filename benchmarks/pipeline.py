@@ -245,12 +245,15 @@ def bare(case: Case, runtime: str, place: Path) -> Callable[[], int]:
 
 
 def _model(network: Any, parameters: dict[str, Any], shape: Sequence[int]) -> bytes:
+    from onnx import numpy_helper
+
     from probe.engines.onnx.graph import onnx_model, onnx_nodes
-    from probe.engines.onnx.messages import tensor
 
     nodes, arrays = onnx_nodes(network, parameters)
-    whole = [tensor(name, value) for name, value in arrays.items()]
-    return onnx_model("bare", nodes, {INPUT: shape}, dict.fromkeys(network.outputs), whole)
+    whole = [numpy_helper.from_array(value, name) for name, value in arrays.items()]
+    outputs = dict.fromkeys(network.outputs)
+    made: bytes = onnx_model("bare", nodes, {INPUT: shape}, outputs, whole).SerializeToString()
+    return made
 
 
 def _onnxruntime(model: Path, batch: np.ndarray, times: int) -> Callable[[], None]:

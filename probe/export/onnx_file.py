@@ -6,9 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from probe.bundle import Bundle
 from probe.core.files import replacing
-from probe.engines.onnx import messages
 from probe.engines.onnx.graph import onnx_model, onnx_nodes
 from probe.errors import BundleError
 from probe.export.check import about_json, input_names, reference_rows, require_free, require_same
@@ -59,8 +60,7 @@ def export_onnx(bundle: Bundle, out: Path) -> list[Path]:
 
 
 def _model(bundle: Bundle) -> Any:
-    import onnx
-    from onnx import helper
+    from onnx import helper, numpy_helper
 
     graph = build_graph(bundle)
     nodes, values = onnx_nodes(graph.network, graph.arrays)
@@ -71,15 +71,14 @@ def _model(bundle: Bundle) -> Any:
         "features": ["N", None],
     }
     inputs = zip(input_names(bundle), bundle.inputs, strict=True)
-    data = onnx_model(
+    model = onnx_model(
         bundle.about.backbone,
         nodes,
         {name: ["N", spec.size, spec.size, 3] for name, spec in inputs},
         {name: shapes[name] for name in graph.network.outputs},
-        [messages.tensor(name, value) for name, value in values.items()],
+        [numpy_helper.from_array(np.asarray(v, order="C"), name) for name, v in values.items()],
         terms=graph.network.terms,
     )
     about = {key: json.dumps(value) for key, value in about_json(bundle).items()}
-    model = onnx.load_model_from_string(data)
     helper.set_model_props(model, about)
     return model

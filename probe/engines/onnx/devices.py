@@ -18,8 +18,7 @@ import onnxruntime
 
 from probe.core.machine import computing_threads
 from probe.engines.base import check_device_name, split_device, stopped
-from probe.engines.onnx import messages
-from probe.engines.onnx.graph import OnnxNode, onnx_model
+from probe.engines.onnx.graph import onnx_model
 from probe.errors import EngineError
 
 log = logging.getLogger(__name__)
@@ -121,15 +120,17 @@ def obstacle(device: str) -> str:
     """
     if device == "cpu":
         return ""
+    from onnx import TensorProto, helper, numpy_helper
+
     nodes = [
-        OnnxNode(("pixels",), messages.node("Cast", ["pixels"], "x", {"to": messages.FLOAT})),
-        OnnxNode(("x", "ones"), messages.node("Conv", ["x", "ones"], "rows", {})),  # needs cuDNN
+        helper.make_node("Cast", ["pixels"], ["x"], to=TensorProto.FLOAT),
+        helper.make_node("Conv", ["x", "ones"], ["rows"]),  # needs cuDNN, as networks do
     ]
-    ones = messages.tensor("ones", np.ones((1, 1, 1, 1), np.float32))
+    ones = numpy_helper.from_array(np.ones((1, 1, 1, 1), np.float32), "ones")
     shape = [1, 1, 2, 2]
     model = onnx_model("smallest", nodes, {"pixels": shape}, {"rows": shape}, [ones])
     try:
-        session = open_session(model, onnxruntime.SessionOptions(), device)
+        session = open_session(model.SerializeToString(), onnxruntime.SessionOptions(), device)
         run_session(session, ["rows"], {"pixels": np.ones(shape, np.uint8)})
     except EngineError as error:
         log.info("%s is not used: %s", device, error)

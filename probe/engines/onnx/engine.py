@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from probe.backbones.network import GAIN, INPUT, SHIFT, NetworkGraph
 from probe.core.machine import computing_threads
 from probe.engines.base import Parameters, filled
-from probe.engines.onnx import messages
 from probe.engines.onnx.devices import open_session, run_session
 from probe.engines.onnx.graph import SMALL, onnx_model, onnx_nodes
 from probe.preprocess.spec import PreprocessSpec
@@ -79,14 +78,14 @@ class OnnxEngine:
         self._arrays = {name: np.asarray(value, order="C") for name, value in values.items()}
         weights = sum(value.nbytes for value in self._arrays.values())
         self._images = LIGHT if weights <= FITS else HEAVY
-        self._model = onnx_model(
+        self._model: bytes = onnx_model(
             "network",
             nodes,
             {INPUT: [self._size or "images", preprocess.size, preprocess.size, 3]},
             dict.fromkeys(network.outputs),
             [_initializer(name, value) for name, value in self._arrays.items()],
             terms=network.terms,
-        )
+        ).SerializeToString()
         self._optimize, self._outputs = optimize, list(network.outputs)
         self._left = list[Any]()
         self._start()
@@ -138,7 +137,15 @@ class OnnxEngine:
         return [rows[: len(rows) - spare] for rows in joined]  # a batch may have been filled up
 
 
-def _initializer(name: str, value: NDArray[Any]) -> bytes:
+def _initializer(name: str, value: NDArray[Any]) -> Any:
     """Return an array's entry in a model; a large one stays outside and is never copied into it."""
-    kind = messages.tensor if value.nbytes <= SMALL else messages.outside_tensor
-    return kind(name, value)
+    from onnx import TensorProto, helper, numpy_helper
+
+    if value.nbytes <= SMALL:
+        return numpy_helper.from_array(value, name)
+    made = TensorProto(
+        name=name, dims=value.shape, data_location=TensorProto.EXTERNAL,
+        data_type=helper.np_dtype_to_tensor_dtype(value.dtype),
+    )  # fmt: skip
+    made.external_data.add(key="location", value="memory")
+    return made

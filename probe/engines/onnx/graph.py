@@ -4,36 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from probe.backbones.network import NetworkGraph, Node, OnnxTerms
-from probe.engines.onnx import messages
 
 Arrays = Mapping[str, NDArray[Any]]
 OPSET, IR_VERSION = 13, 8  # read by runtimes from 2021 on
 SMALL = 1024  # bytes; such arrays stay in a model, where shape inference sees them
 
 
-class OnnxNode(NamedTuple):
-    """A node of an ONNX model.
-
-    Parameters
-    ----------
-    inputs : tuple of str
-    message : bytes
-        Its NodeProto.
-    """
-
-    inputs: tuple[str, ...]
-    message: bytes
-
-
-def onnx_nodes(
-    network: NetworkGraph, arrays: Arrays
-) -> tuple[list[OnnxNode], dict[str, NDArray[Any]]]:
+def onnx_nodes(network: NetworkGraph, arrays: Arrays) -> tuple[list[Any], dict[str, NDArray[Any]]]:
     """Return ONNX's nodes for a network, in order, and the arrays that they take, by name.
 
     Parameters
@@ -44,16 +27,16 @@ def onnx_nodes(
     made = _Translation(arrays, network.terms.opsets[""] if network.terms else OPSET)
     for node in network.nodes:
         _TRANSLATIONS[node.op](node, made)
-    used = {name for node in made.nodes for name in node.inputs}
+    used = {name for node in made.nodes for name in node.input}
     return made.nodes, {name: value for name, value in made.values.items() if name in used}
 
 
 def onnx_model(
-    name: str, nodes: Sequence[OnnxNode], inputs: Mapping[str, Sequence[int | str]],
-    outputs: Mapping[str, Sequence[int | str | None] | None], initializers: Sequence[bytes], *,
-    terms: OnnxTerms | None = None, arrays_to_come: Arrays | None = None,
-) -> bytes:  # fmt: skip
-    """Return an ONNX model of some nodes, a ModelProto.
+    name: str, nodes: Sequence[Any], inputs: Mapping[str, Sequence[Any]],
+    outputs: Mapping[str, Sequence[Any] | None], initializers: Sequence[Any], *,
+    terms: OnnxTerms | None = None,
+) -> Any:  # fmt: skip
+    """Return an ONNX model of some nodes.
 
     Parameters
     ----------
@@ -63,26 +46,31 @@ def onnx_model(
         Each is uint8; a side that is text is free.
     outputs : mapping of name to shape
         Each is float32; None where the runtime works type and shape out.
-    initializers : sequence of bytes
-        A TensorProto each.
+    initializers : sequence of TensorProto
     terms : OnnxTerms, optional
         Of the nodes of an ONNX file among them. What this module writes for a cut is the same in
         every version from 7 on, and for a head from 13 on.
-    arrays_to_come : mapping of name to array, optional
-        Further inputs, of the type and shape of these arrays.
     """
+    from onnx import TensorProto, ValueInfoProto, helper
+
     terms = terms or OnnxTerms(opsets={"": OPSET}, ir_version=IR_VERSION)
-    given = [messages.value(one, messages.UINT8, shape) for one, shape in inputs.items()]
-    for one, array in (arrays_to_come or {}).items():
-        given.append(messages.value(one, messages.TYPES[array.dtype.name], array.shape))
-    return messages.model(
+    graph = helper.make_graph(
+        list(nodes),
         name,
-        [node.message for node in nodes],
-        initializers,
-        given,
-        [messages.value(one, messages.FLOAT, shape) for one, shape in outputs.items()],
-        opsets=terms.opsets,
-        functions=[one.SerializeToString() for one in terms.functions],
+        [helper.make_tensor_value_info(one, TensorProto.UINT8, s) for one, s in inputs.items()],
+        [
+            ValueInfoProto(name=one)
+            if shape is None
+            else helper.make_tensor_value_info(one, TensorProto.FLOAT, shape)
+            for one, shape in outputs.items()
+        ],
+        list(initializers),
+    )
+    return helper.make_model(
+        graph,
+        producer_name="probe",
+        opset_imports=[helper.make_opsetid(one, version) for one, version in terms.opsets.items()],
+        functions=list(terms.functions),
         ir_version=terms.ir_version,
     )
 
@@ -92,12 +80,14 @@ class _Translation:
 
     def __init__(self, arrays: Arrays, opset: int) -> None:
         self.opset = opset
-        self.nodes: list[OnnxNode] = []
+        self.nodes: list[Any] = []
         self.values: dict[str, NDArray[Any]] = dict(arrays)
 
     def add(self, op: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:
         """Append a node with one output and return the output's name."""
-        self.nodes.append(OnnxNode(tuple(inputs), messages.node(op, inputs, output, attributes)))
+        from onnx import helper
+
+        self.nodes.append(helper.make_node(op, list(inputs), [output], name=output, **attributes))
         return output
 
     def constant(self, name: str, value: Any, kind: Any = np.float32) -> str:
@@ -183,8 +173,10 @@ def _over(node: Node, made: _Translation) -> None:
 
 def _pixels(node: Node, made: _Translation) -> None:
     """(N, S, S, 3) uint8 -> (N, 3, S, S) float32, times the gain, less the shift."""
+    from onnx import TensorProto
+
     gain, shift = node.tensors
-    x = made.add("Cast", node.inputs, f"{node.output}_cast", to=messages.FLOAT)
+    x = made.add("Cast", node.inputs, f"{node.output}_cast", to=TensorProto.FLOAT)
     x = made.add("Transpose", [x], f"{node.output}_channels", perm=(0, 3, 1, 2))
     if node.settings["reverse"]:
         order = made.constant(f"{node.output}_order", (2, 1, 0), np.int64)
@@ -203,8 +195,12 @@ def _take(node: Node, made: _Translation) -> None:
 
 
 def _cast(node: Node, made: _Translation) -> None:
+    from onnx import TensorProto
+
     half = node.settings.get("half", False)
-    made.add("Cast", node.inputs, node.output, to=messages.FLOAT16 if half else messages.FLOAT)
+    made.add(
+        "Cast", node.inputs, node.output, to=TensorProto.FLOAT16 if half else TensorProto.FLOAT
+    )
 
 
 def _foreign(node: Node, made: _Translation) -> None:
@@ -218,7 +214,7 @@ def _foreign(node: Node, made: _Translation) -> None:
     now = (*node.inputs, *node.tensors, node.output, *node.others)
     rename(copy, dict(zip(node.settings["names"], now, strict=True)))
     copy.name = node.output  # its own may be another network's, too
-    made.nodes.append(OnnxNode(tuple(copy.input), copy.SerializeToString()))
+    made.nodes.append(copy)
 
 
 def _as(op: str, **attributes: Any) -> Callable[[Node, _Translation], None]:

@@ -12,7 +12,6 @@ from probe.backbones.network import GAIN, INPUT, SHIFT, NetworkGraph
 from probe.core.machine import computing_threads
 from probe.core.text import counted
 from probe.engines.base import Parameters, check_device_name, filled, stopped
-from probe.engines.onnx import messages
 from probe.engines.onnx.graph import SMALL, onnx_model, onnx_nodes
 from probe.engines.openvino.silent import op, openvino
 from probe.errors import EngineError
@@ -141,16 +140,23 @@ class OpenvinoEngine:
 
 
 def _model(network: NetworkGraph, nodes: Any, arrays: Any, shape: list[int]) -> bytes:
-    # large ones are inputs until the model is read: within it each would be copied a few times
-    large = {name: one for name, one in arrays.items() if one.nbytes > SMALL}
-    return onnx_model(
+    from onnx import helper, numpy_helper
+
+    made = onnx_model(
         "network",
         nodes,
         {INPUT: shape},
         dict.fromkeys(network.outputs),
-        [messages.tensor(name, one) for name, one in arrays.items() if name not in large],
-        arrays_to_come=large,
+        [numpy_helper.from_array(one, name) for name, one in arrays.items() if one.nbytes <= SMALL],
     )
+    # large ones are inputs until the model is read: within it each would be copied a few times
+    made.graph.input.extend(
+        helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(one.dtype), one.shape)
+        for name, one in arrays.items()
+        if one.nbytes > SMALL
+    )
+    serialized: bytes = made.SerializeToString()
+    return serialized
 
 
 def _explained(error: Exception) -> EngineError:
