@@ -17,7 +17,6 @@ from pathlib import Path
 from probe.core.files import make_folder, replacing
 from probe.core.regular import open_regular
 from probe.core.run_folders import RESULT, is_held
-from probe.core.text import counted
 from probe.errors import DataError, UsageError
 from probe.finetune.checkpoint import BEST, FOLDER, LAST, load_last
 from probe.finetune.options import Options
@@ -65,7 +64,7 @@ def lengthened(
     if done and (found is None or not (folder / FOLDER / BEST).exists()):
         raise UsageError(
             f"{folder}: its {FOLDER} are gone, so it cannot go on; start anew with "
-            f"--{_unit(options)} {_count(options)}"
+            f"--{options.unit} {options.count}"
         )
     behind = 0 if found is None else found[0].updates
     if found is not None and found[0].stopped:
@@ -85,7 +84,7 @@ def lengthened(
         )  # fmt: skip
     new = replace(
         asked, options=options, compare=(), rates=(), command=f"{asked.command}; {command}",
-        planned=(*asked.planned, Planned(steps=behind, length=_count(asked.options))),
+        planned=(*asked.planned, Planned(steps=behind, length=asked.options.count)),
     )  # fmt: skip
     if not done:
         new.save(folder)
@@ -104,24 +103,17 @@ def lengthened(
 
 def _options(options: Options, epochs: int | None, steps: int | None) -> Options:
     """Return options of another length; raises UsageError if it is shorter."""
-    unit, count = _unit(options), _count(options)
-    wanted = {"epochs": epochs, "steps": steps}[unit]
+    wanted = {"epochs": epochs, "steps": steps}[options.unit]
     if wanted is None:
-        raise UsageError(f"this fine-tuning has {options.length}: give its length as --{unit} N")
-    if wanted < count:
         raise UsageError(
-            f"--{unit} {wanted}: this fine-tuning has {options.length}, and --resume makes none "
-            "shorter; ask for more"
+            f"this fine-tuning has {options.length}: give its length as --{options.unit} N"
         )
-    return replace(options, **{unit: wanted})  # type: ignore[arg-type]
-
-
-def _unit(options: Options) -> str:
-    return "epochs" if options.steps is None else "steps"
-
-
-def _count(options: Options) -> int:
-    return options.epochs if options.steps is None else options.steps
+    if wanted < options.count:
+        raise UsageError(
+            f"--{options.unit} {wanted}: this fine-tuning has {options.length}, and --resume makes "
+            "none shorter; ask for more"
+        )
+    return options.lasting(wanted)
 
 
 def _begun(runs: Path, wanted: PromoteRequest) -> Path | None:
@@ -155,10 +147,10 @@ def planned_anew(asked: PromoteRequest, updates: int) -> str:
     last, options = asked.planned[-1], asked.options
     ran: list[float] = []  # factors of the steps behind, each of the schedule that it ran under
     for one in asked.planned:
-        old = replace(options, **{_unit(options): one.length})  # type: ignore[arg-type]
+        old = options.lasting(one.length)
         ran += map(schedule_of(old, updates).factor, range(len(ran) + 1, one.steps + 1))
     new = schedule_of(options, updates)
-    text = f"{options.length}, planned as {counted(last.length, _unit(options).removesuffix('s'))}"
+    text = f"{options.length}, planned as {options.lasting(last.length).length}"
     if all(factor == new.factor(step) for step, factor in enumerate(ran, start=1)):
         return f"{text}; it ends as if it had been this long from the start"
     old_rate, new_rate = (options.rate * one for one in (ran[-1], new.factor(len(ran) + 1)))

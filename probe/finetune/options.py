@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from numbers import Real
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -162,9 +162,23 @@ class Options:
         return LEARNING_RATES[self.optimizer] if self.lr is None else self.lr
 
     @property
+    def unit(self) -> Literal["epochs", "steps"]:
+        """What its length was given in."""
+        return "epochs" if self.steps is None else "steps"
+
+    @property
+    def count(self) -> int:
+        """Its length, in its unit."""
+        return self.epochs if self.steps is None else self.steps
+
+    @property
     def length(self) -> str:
         """How long it is, in words."""
-        return counted(self.epochs, "epoch") if self.steps is None else counted(self.steps, "step")
+        return counted(self.count, self.unit.removesuffix("s"))
+
+    def lasting(self, count: int) -> Options:
+        """Return the same options with another length, in their unit."""
+        return replace(self, **{self.unit: count})  # type: ignore[arg-type]
 
     @property
     def batch_norm(self) -> BatchNorm:
