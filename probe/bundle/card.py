@@ -133,6 +133,9 @@ def _measured(about: About) -> str:
     notes = ["Log loss is in nats."]
     if any(about.intervals.values()):
         notes.append("Brackets are 95 % intervals over the rows, the head staying as it is.")
+    watched = "oof" if about.ensemble else "val"
+    if about.head == "promoted" and watched in about.metrics:
+        notes.append(f"The best epoch was chosen on the images of {watched}, which flatters there.")
     if about.ensemble:
         notes.append(
             "Out of fold (oof) each image is answered by the network that did not learn from it, "
@@ -218,7 +221,7 @@ def _unknown(about: About) -> str:
         lines.append(
             f"- `out-of-distribution`: the distance to the {rejection.k}th nearest training image "
             f"is above {rejection.distance:.4f}, as for {share} of "
-            f"{rejection.distance_rows:,} held-out images. How many "
+            f"{rejection.distance_rows:,} images that it does not keep. How many "
             "out-of-distribution images that finds depends on those images."
         )
     return "## What it does not know\n\n" + "\n".join(lines)

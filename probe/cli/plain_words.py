@@ -40,7 +40,7 @@ def _process_value(parameter: Any, by_typer: Any, ctx: Any, value: Any) -> Any:
             found = [_converted(get_args(kind)[0], info, one) for one in value]
         elif value is not None:
             found = _converted(kind, info, value)
-    except _NotPlainError:
+    except (_NotPlainError, ValueError):  # of a number of thousands of digits
         return by_typer(ctx, value)
     return found if parameter.callback is None else parameter.callback(ctx, parameter, found)
 

@@ -544,7 +544,7 @@ def show_promoted(done: Promoted, begun: Begun, cache_dir: Path) -> None:
     if not done.better or last.p >= CERTAIN or last.after < last.before:
         recipe = replace(options, batch_size=begun.training.feed.batch_size)
         facts["tried"] = f"{tried(recipe)}; another may do better"
-        start = done.gains[0].before
+        start = begun.score if folds else done.gains[0].before
         if history:  # of folds that were done before, none is at hand
             facts["try"] = "; or ".join(other_recipes(options, history, start, parse_rates(rates)))
     if last.split == ("oof" if folds else "val") and done.better:

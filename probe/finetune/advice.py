@@ -18,7 +18,7 @@ from probe.runs.results import METRIC_WORDS
 FEW, LITTLE_LEFT = 20, 0.02  # images per class; error of the probe
 
 
-def advice(begun: Begun) -> list[str]:
+def advice(begun: Begun, *, folds: bool = False) -> list[str]:
     """Return sentences on what is known before the first step and what follows from it."""
     source, freeze = begun.source, begun.training.options.freeze
     figures, metric = source.result.metrics, source.result.metric
@@ -35,7 +35,7 @@ def advice(begun: Begun) -> list[str]:
     elif each < FEW and freeze == NONE:
         found.append(
             f"{each:.0f} images a class are few for training every layer: compare with "
-            "--freeze and a lower layer's name, or --compare last-layer"
+            f"--freeze and a lower layer's name{'' if folds else ', or --compare last-layer'}"
         )
     elif train is not None and train < 0.5 * (1 + val):
         found.append(

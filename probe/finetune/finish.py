@@ -71,7 +71,8 @@ class Promoted:
     Parameters
     ----------
     gains : tuple of Gain
-        On validation images, which the best epoch was chosen on, and on test images if any.
+        On the images that the best epoch was chosen on (``val``; with folds ``oof``), and on
+        others if any.
     seconds : float
         Seconds of training.
     """
@@ -83,7 +84,7 @@ class Promoted:
 
     @property
     def better(self) -> bool:
-        """Whether the best epoch is better than the probe on validation images."""
+        """Whether it is better than the probe on the images that chose its best epoch."""
         return self.gains[0].after > self.gains[0].before
 
     def to_dict(self) -> dict[str, Any]:
@@ -194,7 +195,7 @@ def _result(
     seconds: float,
 ) -> RunResult:
     source, training = begun.source, begun.training
-    temperature, thresholds = temperature_of(scored), thresholds_of(scored)
+    temperature, thresholds = temperature_of(scored), thresholds_of(scored, source.classes)
     params = {**params_of(source, request), "best_epoch": training.progress.best_epoch}
     old = source.result
     return RunResult(

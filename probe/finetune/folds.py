@@ -13,6 +13,8 @@ Each fold has a folder `folds/N` in the run's folder, which is a complete fine-t
 
 from __future__ import annotations
 
+import hashlib
+import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -22,16 +24,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
+from probe.core.files import make_folder
 from probe.core.indexing import rows_of_ids
-from probe.core.records import write_record
+from probe.core.records import read_record, write_record
 from probe.core.run_folders import RESULT
 from probe.core.short_repr import short_repr
 from probe.datasets import Split
-from probe.engines import make_engine
-from probe.errors import UsageError
+from probe.engines import Parameters, make_engine
+from probe.errors import DataError, HeadError, UsageError
 from probe.evaluation.many import are_many
+from probe.evaluation.parts import Part
 from probe.evaluation.predictions import Predictions, load_predictions, save_predictions
 from probe.evaluation.scored import (
     Scored,
@@ -59,7 +64,6 @@ from probe.finetune.finish import (
     origin_of,
     params_of,
     predictions_of,
-    units_of,
 )
 from probe.finetune.planning import Limit
 from probe.finetune.promotion import Begun, begin, course_of, run
@@ -76,9 +80,9 @@ from probe.runs.results import RunResult, now, read_run, versions, write_run
 from probe.runs.selection import out_of_fold
 
 if TYPE_CHECKING:
-    from probe.heads.base import LinearHead
+    from probe.heads.base import BaseHead, LinearHead
 
-FOLDS = "folds"
+FOLDS, DEALT = "folds", "dealt.json"
 
 Array64 = NDArray[np.float64]
 
@@ -96,8 +100,8 @@ class Folds:
         The run as it is.
     rows : tuple of intp
         The training images that each fold holds out.
-    units : int, (n_train,), or None
-        Which training images belong together; None where each is alone.
+    units : mapping of split to int, (n_rows,), or None
+        Which images belong together; None where each is alone.
     """
 
     __repr__ = short_repr
@@ -105,7 +109,7 @@ class Folds:
     sources: tuple[Source, ...]
     opened: Opened
     rows: tuple[RowNumbers, ...]
-    units: Units | None
+    units: Mapping[str, Units | None]
 
     @property
     def train(self) -> Split:
@@ -122,14 +126,29 @@ class Folds:
             if name in self.opened.splits and name in known
         }
 
-    @property
-    def probe(self) -> Predictions:
-        """What the probe's heads say of the images of the fold that each did not see."""
-        count, classes = len(self.train), len(self.sources[0].classes)
-        logits = np.empty((count, classes))
+    def probe(self, name: str) -> Predictions:
+        """Return what the probe's heads say: of ``oof`` each of its fold, of others all together.
+
+        Those of test images are computed here, so that is an evaluation of them.
+        """
+        if name != "oof":
+            part = _parts(self.opened, 1)[name]
+            each = [
+                part.predict_logits(source.head, len(source.classes)) for source in self.sources
+            ]
+            split = self.others[name]
+            logits = task_of(split.labels).mean_logits(np.stack(each))
+            return Predictions.of(split.ids, split.labels, logits, self.units[name])
+        logits = np.empty((len(self.train), len(self.sources[0].classes)))
         for rows, source in zip(self.rows, self.sources, strict=True):
             logits[rows] = source.predictions["val"].scores
-        return Predictions.of(self.train.ids, self.train.labels, logits, self.units)
+        return Predictions.of(self.train.ids, self.train.labels, logits, self.units["train"])
+
+    @property
+    def digest(self) -> str:
+        """A digest of which images each fold holds out."""
+        dealt = [[self.train.ids[row] for row in rows] for rows in self.rows]
+        return hashlib.blake2b(json.dumps(dealt).encode(), digest_size=16).hexdigest()
 
 
 def open_folds(folder: Path, places: Places, count: int, seed: int) -> Folds:
@@ -152,16 +171,17 @@ def open_folds(folder: Path, places: Places, count: int, seed: int) -> Folds:
     """
     opened = open_run(folder, places, held_out=False)
     train, classes = opened.splits["train"], opened.joined.entry.classes
-    if are_many(len(train), len(classes)):
+    most = max(map(len, opened.splits.values()))
+    if are_many(most, len(classes)):
         raise UsageError(
-            f"--folds: {len(train):,} images of {len(classes):,} classes have too many scores to "
-            "be kept; leave it out"
+            f"--folds: {most:,} images of {len(classes):,} classes have too many scores to be "
+            "kept; leave it out"
         )
     units, by = _units(opened, places)
-    dealt = fold_split(train.labels, count, seed, units=units, classes=classes)
+    own = units["train"]
+    dealt = fold_split(train.labels, count, seed, units=own, classes=classes)
     warn_of_unknown(train.labels, dealt)
     heads, scored = _heads(opened, dealt)
-    own = np.unique(units, return_inverse=True)[1] if units is not None else None
     sources = []
     for head, (learnt, held) in zip(heads, dealt, strict=True):
         together = None if own is None or not beyond_single(own[held]) else own[held]
@@ -178,11 +198,11 @@ def open_folds(folder: Path, places: Places, count: int, seed: int) -> Folds:
         )  # fmt: skip
         sources.append(own_fold)
     rows = tuple(held for _, held in dealt)
-    return Folds(sources=tuple(sources), opened=opened, rows=rows, units=own)
+    return Folds(sources=tuple(sources), opened=opened, rows=rows, units=units)
 
 
-def _units(opened: Opened, places: Places) -> tuple[Units | None, str]:
-    """Return which training images belong together, None for none, and by what."""
+def _units(opened: Opened, places: Places) -> tuple[dict[str, Units | None], str]:
+    """Return which images of each split belong together, None for none, and by what."""
     by = (opened.result.groups or {}).get("by", "")
     if by and not places.group:
         raise UsageError(
@@ -191,9 +211,18 @@ def _units(opened: Opened, places: Places) -> tuple[Units | None, str]:
         )
     fitting = Fitting(solver=opened.result.head)
     groups = groups_of_entry(places.group, opened.joined, fitting=fitting)
-    related = related_rows({"train": opened.joined.splits["train"]}, groups)
-    units = related.units["train"]
-    return (units if beyond_single(units) else None), related.by
+    related = related_rows(opened.joined.splits, groups)
+    units = {
+        name: np.unique(one, return_inverse=True)[1] if beyond_single(one) else None
+        for name, one in related.units.items()
+    }
+    return units, related.by
+
+
+def _parts(opened: Opened, heads: int) -> dict[str, Part]:
+    """Return the features of each split as rows."""
+    fitting = Fitting(solver=opened.result.head, heads=heads, hidden=opened.head.units())
+    return parts_of(opened.joined, fitting, max_memory=None)
 
 
 def _heads(
@@ -201,8 +230,7 @@ def _heads(
 ) -> tuple[list[LinearHead], Scored]:
     """Return the run's head as fitted on the images outside each fold, and its scores in them."""
     head, joined = opened.head, opened.joined
-    fitting = Fitting(solver=opened.result.head, heads=1, hidden=head.units())
-    part = parts_of(joined, fitting, max_memory=None)["train"]
+    part = _parts(opened, len(folds))["train"]
     if column := opened.result.params.get("sample_weight"):
         ids = {"train": part.ids}
         weights = read_weights(str(column), ids, {"train": columns_of(joined)["train"]})
@@ -221,7 +249,34 @@ def place_of(folder: Path, number: int) -> Path:
 
 def is_done(folder: Path, number: int) -> bool:
     """Whether a fold's fine-tuning is complete."""
-    return (place_of(folder, number) / RESULT).exists()
+    place = place_of(folder, number)
+    return (place / RESULT).exists() and load_course(place) is not None
+
+
+def keep_dealt(folds: Folds, folder: Path) -> None:
+    """Write down which images each fold holds out, or check that they are still those.
+
+    Checkpoints of folds that are done are removed, if a kill left some.
+
+    Raises
+    ------
+    UsageError
+        Other images are held out than when the run began.
+    """
+    path = folder / FOLDS / DEALT
+    if path.exists():
+        known = read_record(path, "which images folds hold out", lambda plain: plain["digest"])
+        if known != folds.digest:
+            raise UsageError(
+                f"{folder}: its folds would hold out other images than when it began, for groups "
+                "or images have changed; start again with `probe promote`"
+            )
+    else:
+        make_folder(path.parent)
+        write_record(path, {"schema": SCHEMA, "digest": folds.digest})
+    for number in range(1, len(folds.sources) + 1):
+        if is_done(folder, number):
+            shutil.rmtree(place_of(folder, number) / FOLDER, ignore_errors=True)
 
 
 def begin_fold(
@@ -230,8 +285,9 @@ def begin_fold(
     """Build the network of a fold, after its last checkpoint if there is one; see `begin`."""
     place, source = place_of(folder, number), folds.sources[number - 1]
     weights = None
-    if asked.sample_weights is not None:
-        weights = read_sample_weights(Path(asked.sample_weights), list(source.train.ids))
+    if asked.sample_weights is not None:  # of all images, so that a missing one is told at once
+        every = read_sample_weights(Path(asked.sample_weights), list(folds.train.ids))
+        weights = np.delete(every, folds.rows[number - 1])
     begun = begin(
         source, asked.options, place, weights=weights, workers=workers,
         limit=Limit(bytes=asked.max_memory, part=asked.part), folds=folds.sources,
@@ -304,23 +360,25 @@ def finish_folds(
     DataError
         A file of a fold is damaged.
     """
-    opened, before = folds.opened, {"oof": folds.probe}
-    numbers = range(1, len(folds.sources) + 1)
-    own = [read_run(place_of(folder, number)) for number in numbers]
-    scored = {"oof": measure_logits(_out_of_fold(folds, folder), folds.train.labels, folds.units)}
+    opened, before = folds.opened, {"oof": folds.probe("oof")}
+    places = [place_of(folder, number) for number in range(1, len(folds.sources) + 1)]
+    own, networks = [read_run(place) for place in places], [_network(place) for place in places]
+    known = _out_of_fold(folds, places)
+    scored = {"oof": measure_logits(known, folds.train.labels, folds.units["train"])}
     looks, splits = None, {"oof": folds.train}
-    for name, every in folds.others.items():
-        if name == "test":
+    for name, split in folds.others.items():
+        if name == "test":  # by the networks, and by the heads that they started from
             looks = record_test_evaluation(
                 ledger, opened.joined.splits["test"].content, command=asked.command,
-                entry=opened.result.entry,
+                entry=opened.result.entry, count=2,
             )  # fmt: skip
-        before[name] = opened.predictions[name]
-        split = every.take(rows_of_ids(before[name].ids.tolist(), every.ids)[0])
-        splits[name] = split
-        each = [_logits(folds, place_of(folder, number), split, workers) for number in numbers]
+        before[name], splits[name] = folds.probe(name), split
+        each = [
+            _logits(folds, *network, split, batch_size=asked.part or None, workers=workers)
+            for network in networks
+        ]
         logits = task_of(split.labels).mean_logits(np.stack(each))
-        scored[name] = measure_logits(logits, split.labels, units_of(before[name], split))
+        scored[name] = measure_logits(logits, split.labels, folds.units[name])
     predictions = {
         name: predictions_of(splits[name], one, one.units) for name, one in scored.items()
     }
@@ -348,22 +406,37 @@ def finish_folds(
     return Promoted(folder=folder, result=result, gains=gains, seconds=result.seconds)
 
 
-def _out_of_fold(folds: Folds, folder: Path) -> Array64:
+def _out_of_fold(folds: Folds, places: Sequence[Path]) -> Array64:
     """Return each training image's logits by the network of its fold, (n_train, n_classes)."""
     logits: Array64 = np.empty((len(folds.train), len(folds.sources[0].classes)))
-    for number, rows in enumerate(folds.rows, start=1):
-        found = load_predictions(place_of(folder, number))["val"]
+    for place, rows in zip(places, folds.rows, strict=True):
+        found = load_predictions(place)["val"]
         wanted = [folds.train.ids[row] for row in rows]
         logits[rows] = found.scores[rows_of_ids(wanted, found.ids.tolist())[0]]
     return logits
 
 
-def _logits(folds: Folds, place: Path, split: Split, workers: int) -> Array64:
+def _network(place: Path) -> tuple[Parameters, BaseHead]:
+    """Return the fine-tuned parameters and the head of a fold."""
+    path = place / BACKBONE
+    try:
+        return load_file(path), load_head(place / HEAD)
+    except (SafetensorError, OSError, HeadError) as error:
+        raise DataError(
+            f"{place}: a file of this fold is damaged ({' '.join(str(error).split())}); remove the "
+            "folder, and `probe promote --resume` trains it again"
+        ) from error
+
+
+def _logits(
+    folds: Folds, parameters: Parameters, head: BaseHead, split: Split, *, batch_size: int | None,
+    workers: int,
+) -> Array64:  # fmt: skip
     """Return a fold's logits of images from outside the folds, (n, n_classes)."""
-    source, head = folds.sources[0], load_head(place / HEAD)
+    source = folds.sources[0]
     engine = make_engine(
-        source.backbone, load_file(place / BACKBONE), [(source.layer, source.pool)],
-        source.preprocess, batch_size=None,
+        source.backbone, parameters, [(source.layer, source.pool)], source.preprocess,
+        batch_size=batch_size,
     )  # fmt: skip
     rows, size = np.arange(len(split)), engine.batch_size
     batches = [rows[start : start + size] for start in range(0, len(rows), size)]
@@ -383,7 +456,7 @@ def _result(
     looks: int | None,
 ) -> RunResult:
     source, old = folds.sources[0], folds.opened.result
-    thresholds = thresholds_of(scored)
+    thresholds = thresholds_of(scored, source.classes)
     values = np.array([one.metrics["val"][one.metric] for one in own])
     rows = {name: len(one) for name, one in folds.others.items()}
     return RunResult(

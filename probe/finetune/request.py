@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from probe.bundle.about import MOST_NETWORKS
 from probe.core.options import Words, read_bytes, texts, words
 from probe.core.records import read_record, write_record
 from probe.core.regular import MOST_TEXT, open_regular
@@ -166,9 +167,10 @@ class PromoteRequest:
         if not path.is_file():
             raise UsageError(f"{folder}: no {FILE_NAME}, so not a fine-tuning that could go on")
         if not finished and (folder / RESULT).exists():
-            raise UsageError(
-                f"{folder}: this fine-tuning is complete; --epochs N, or --steps N, goes on longer"
-            )
+            longer = "" if (folder / "folds").is_dir() else (
+                "; --epochs N, or --steps N, goes on longer"
+            )  # fmt: skip
+            raise UsageError(f"{folder}: this fine-tuning is complete{longer}")
         return read_record(
             path, "what a fine-tuning was asked for", cls._of,
             schema=SCHEMA, mend="start again with `probe promote`",
@@ -197,6 +199,8 @@ def _check_folds(folds: int, *, several: bool, controls: Sequence[str]) -> None:
     """Refuse folds that are none, or beside what one network is trained for."""
     if folds < 2:
         raise UsageError(f"--folds {folds}: from 2 on each image is held out once; leave it out")
+    if folds > MOST_NETWORKS:
+        raise UsageError(f"--folds {folds}: a bundle has at most {MOST_NETWORKS} networks")
     if several or controls:
         option = "--lr of several rates" if several else "--compare"
         raise UsageError(

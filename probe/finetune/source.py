@@ -223,9 +223,10 @@ def _head(
     from probe.heads.base import LinearHead
 
     if result.head == PROMOTED:
+        network = folder / "folds" / "1" if result.params.get("folds") else folder
         raise UsageError(
             f"{folder}: this run is fine-tuned already; to go on from it, run `probe extract "
-            f"--weights {folder / 'backbone.safetensors'}` and fit a head"
+            f"--weights {network / 'backbone.safetensors'}` and fit a head"
         )
     if predictions is not None and "val" not in predictions:
         raise UsageError(

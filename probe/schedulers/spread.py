@@ -206,11 +206,15 @@ class _Loop:
         rate = self.rates.setdefault(result.worker, Rate())
         rate.rows, rate.seconds = rate.rows + block.rows, rate.seconds + result.seconds
 
-    def _note(self, error: BaseException) -> None:
+    def _note(
+        self,
+        error: BaseException,
+        what: str = "a worker was lost (%s); its images are handed to another",
+    ) -> None:
         """Count a loss; raise where there are only losses."""
         self._lost += 1
         said = " ".join([type(error).__name__, *str(error).split()])[:200]
-        log.warning("a worker was lost (%s); its images are handed to another", said)
+        log.warning(what, said)
         if self._lost >= LOSSES:
             raise EngineError(
                 f"workers of {self._scheduler.name} were lost {self._lost} times one after another "
@@ -247,10 +251,11 @@ class _Loop:
         while True:
             try:
                 return self._scheduler.share(self._bytes)
-            except ProbeError:
-                raise
             except Exception as error:
-                self._note(error)
+                of_files = isinstance(error, OSError) and not isinstance(error, ConnectionError)
+                if of_files or isinstance(error, ProbeError):
+                    raise
+                self._note(error, "the task could not be sent (%s); it is sent again")
                 self._scheduler.restart()
 
     def _hurry(self) -> None:

@@ -27,6 +27,7 @@ from probe.finetune.folds import (
     begin_fold,
     finish_folds,
     is_done,
+    keep_dealt,
     open_folds,
     train_folds,
 )
@@ -79,14 +80,16 @@ def show_start(
     if options.steps is not None:
         length = f"{options.length}, {training.updates} an epoch"
     images = f"{len(source.train):,} to train on, {len(source.val):,} held out by the run"
+    watched = "validation"
     if asked.folds:
+        watched = "the images of one fold"
         whole = len(source.train) + len(source.val)
         images = f"{whole:,}, each held out from one of {asked.folds} networks"
     facts = {
         "run": console.place(source.folder),
         "network": f"{network}; head {head}{frozen}",
         "images": images,
-        "start": f"{word} {f'{100 * begun.score:.2f} %'} on validation, loss {begun.loss:.4f}",
+        "start": f"{word} {f'{100 * begun.score:.2f} %'} on {watched}, loss {begun.loss:.4f}",
         "steps": f"{options.optimizer}, lr {rates}, {options.schedule}, batches of "
         f"{training.feed.batch_size}, {length}, augment {options.augment}",
     }
@@ -353,6 +356,7 @@ def _alone(folder: Path) -> AbstractContextManager[None]:
 
 def _begin(source: Source | Folds, asked: PromoteRequest, target: Path, *, workers: int) -> Begun:
     if isinstance(source, Folds):
+        keep_dealt(source, target)
         left = _left(source, target)
         ahead = len(left)
         _say_checked(source.sources[0])
@@ -366,7 +370,7 @@ def _begin(source: Source | Folds, asked: PromoteRequest, target: Path, *, worke
         needed = None if begun.training.done else estimate(begun.training, begun.predict_seconds)
         if needed is not None and (asked.rates or asked.folds):
             needed = replace(needed, seconds=ahead * needed.seconds)
-        show_start(begun, asked, needed, advice(begun))
+        show_start(begun, asked, needed, advice(begun, folds=bool(asked.folds)))
     return begun
 
 

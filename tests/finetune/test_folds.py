@@ -11,12 +11,14 @@ import onnxruntime
 import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
+from sklearn.metrics import average_precision_score
 
 import probe
 from probe.bundle import Bundle
 from probe.bundle.about import ABOUT, SEAL, seal_of
 from probe.bundle.make import BundleRequest, bundle_run
-from probe.errors import BundleError, UsageError
+from probe.core.records import write_record
+from probe.errors import BundleError, DataError, UsageError
 from probe.evaluation.predictions import load_predictions
 from probe.export import export_onnx
 from probe.finetune.folds import open_folds
@@ -42,7 +44,7 @@ def tuned(made: Path, tmp_path_factory: pytest.TempPathFactory) -> probe.Run:
 
 
 def members(run: probe.Run) -> list[Path]:
-    return sorted((run.folder / "folds").iterdir())
+    return sorted(one for one in (run.folder / "folds").iterdir() if one.is_dir())
 
 
 def test_each_image_is_answered_by_the_network_that_did_not_see_it(tuned: probe.Run) -> None:
@@ -68,7 +70,7 @@ def test_the_gain_is_over_heads_that_did_not_see_the_image_either(tuned: probe.R
     places = Places(cache_dir=tuned.folder.parents[1])
     folds = open_folds(tuned.folder.parent / RUN, places, 3, 42)
     gain = json.loads((tuned.folder / "promotion.json").read_text())["gain"]["oof"]
-    right = folds.probe.answers == folds.train.labels
+    right = folds.probe("oof").answers == folds.train.labels
     assert gain["before"] == pytest.approx(right.mean())
     now = load_predictions(tuned.folder)["oof"].right
     assert (gain["repaired"], gain["broken"]) == ((now & ~right).sum(), (right & ~now).sum())
@@ -76,6 +78,20 @@ def test_the_gain_is_over_heads_that_did_not_see_the_image_either(tuned: probe.R
         assert not set(source.train.ids) & set(source.val.ids)
         assert list(source.val.ids) == [folds.train.ids[row] for row in held]
         assert source.test is None
+
+
+def test_heads_begin_without_the_images_of_their_fold(made: Path) -> None:
+    folds = open_folds(made / "runs" / RUN, Places(cache_dir=made), 4, 0)
+    rows = folds.opened.joined.splits["train"].features.reshape(160, -1)
+    labels = folds.train.labels
+    for source, held in zip(folds.sources, folds.rows, strict=True):
+        learnt = np.delete(np.arange(160), held)
+        again = folds.opened.head.for_refit().fit(rows[learnt], labels[learnt])
+        np.testing.assert_allclose(source.head.coef_, again.coef_, atol=1e-6)
+        logits = folds.probe("oof").logits[held]
+        np.testing.assert_allclose(logits, again.predict_logits(rows[held]), atol=1e-5)
+    whole = folds.opened.head.for_refit().fit(rows, labels)
+    assert not np.allclose(whole.coef_, folds.sources[0].head.coef_, atol=1e-3)
 
 
 def test_a_bundle_answers_with_the_mean_of_all_networks(tuned: probe.Run, tmp_path: Path) -> None:
@@ -161,10 +177,15 @@ def test_a_run_killed_in_its_second_fold_ends_like_one_that_was_not(
         promote(cache, "--resume", str(folder), "--epochs", "3")
 
 
+def evaluations(cache: Path) -> int:
+    return sum(len(one.read_text().splitlines()) for one in (cache / "ledger").glob("*"))
+
+
 def test_test_images_are_scored_once_and_by_all(several_labels: Path) -> None:  # noqa: F811
+    before = evaluations(several_labels)
     run = probe.promote(RUN, folds=2, epochs=1, cache_dir=several_labels, quiet=True)
-    (ledger,) = (several_labels / "ledger").glob("*")
-    assert len(ledger.read_text().splitlines()) == run.result.test_looks
+    # by the networks, and by the heads that they started from
+    assert run.result.test_looks == evaluations(several_labels) == before + 2
     found = load_predictions(run.folder)
     assert set(found) == {"oof", "test"}
     bundle = run.bundle(several_labels / "all", remember="nothing")
@@ -173,7 +194,12 @@ def test_test_images_are_scored_once_and_by_all(several_labels: Path) -> None:  
     assert list(test.ids) == found["test"].ids.tolist()
     p = bundle.predict_proba([test.images.image(row) for row in range(len(test))])
     np.testing.assert_allclose(p, found["test"].probabilities, atol=1e-4)
-    assert "test" in json.loads((run.folder / "promotion.json").read_text())["gain"]
+    gain = json.loads((run.folder / "promotion.json").read_text())["gain"]["test"]
+    folds = open_folds(several_labels / "runs" / RUN, places, 2, 42)
+    test_rows = folds.opened.joined.splits["test"].features.reshape(len(test), -1)
+    p = np.mean([one.head.predict_proba(test_rows) for one in folds.sources], axis=0)
+    each = [average_precision_score(test.labels[:, one], p[:, one]) for one in range(p.shape[1])]
+    assert gain["before"] == pytest.approx(np.mean(each), abs=1e-6)
 
 
 def test_a_run_of_folds_that_held_nothing_out_has_a_network_for_each(cache: Path) -> None:
@@ -192,6 +218,7 @@ def test_a_run_of_folds_that_held_nothing_out_has_a_network_for_each(cache: Path
         (("--folds", "3", "--compare", "zeros"), "folds are of one recipe"),
         (("--folds", "3", "--forecast"), "leave --folds out"),
         (("--folds", "17"), "--folds 17: it must be from 2 to 16"),
+        (("--folds", "65"), "--folds 65: a bundle has at most 64 networks"),
     ],
 )
 def test_folds_that_make_no_sense_are_refused(
@@ -217,7 +244,7 @@ def test_groups_stay_together_and_own_validation_images_are_answered_by_all(
     for row in range(120):
         Image.fromarray((digits.images[row] * 15.9).astype(np.uint8)).save(tmp_path / f"{row}.png")
         split = "train" if row < 80 else "val" if row < 100 else "test"
-        writer = f"w{rng.integers(12)}" if split == "train" else row
+        writer = f"w{rng.integers(12)}" if split == "train" else f"{split} {row % 5}"
         lines.append(f"{row}.png,{digits.target[row]},{split},{writer}")
     (tmp_path / "digits.csv").write_text("\n".join(lines))
     cache = tmp_path / "cache"
@@ -236,7 +263,45 @@ def test_groups_stay_together_and_own_validation_images_are_answered_by_all(
     assert set(run.result.metrics) == {"oof", "val", "test"}
     assert (run.result.n_train, run.result.n_val, run.result.n_test) == (80, 20, 20)
     assert run.result.groups["by"] == "writer"
+    assert run.result.groups["units"] == {"oof": len(set(writer.values())), "val": 5, "test": 5}
     bundle = run.bundle(tmp_path / "all", remember="nothing")
     whole = load_predictions(run.folder)["val"]
     p = bundle.predict_proba([tmp_path / one for one in whole.ids])
     np.testing.assert_allclose(p, whole.probabilities, atol=1e-4)
+
+
+def test_damage_and_change_are_told_before_anything_is_trained_or_counted(
+    tuned: probe.Run, tmp_path: Path
+) -> None:
+    cache = Path(shutil.copytree(tuned.folder.parents[1], tmp_path / "cache"))
+    run = cache / "runs" / tuned.folder.name
+    (run / "result.json").unlink()
+    whole = (run / "folds" / "2" / "backbone.safetensors").read_bytes()
+    (run / "folds" / "2" / "backbone.safetensors").write_bytes(whole[:1000])
+    with pytest.raises(DataError, match=r"folds/2: a file of this fold is damaged.*remove the"):
+        probe.promote(run, resume=True, cache_dir=cache, quiet=True)
+    assert not list(cache.glob("ledger/*"))
+    dealt = run / "folds" / "dealt.json"
+    before = dealt.read_text()
+    write_record(dealt, {"schema": 1, "digest": "of other folds"})
+    with pytest.raises(UsageError, match="would hold out other images than when it began"):
+        probe.promote(run, resume=True, cache_dir=cache, quiet=True)
+    dealt.write_text(before)
+    shutil.rmtree(run / "folds" / "2")
+    (run / "folds" / "1" / "checkpoints").mkdir()  # as a kill leaves them
+    (run / "folds" / "1" / "checkpoints" / "last.safetensors").write_bytes(bytes(100))
+    done = probe.promote(run, resume=True, cache_dir=cache, quiet=True)
+    assert done.result.metrics == tuned.result.metrics
+    assert not list(run.rglob("checkpoints"))
+
+
+def test_weights_of_images_are_asked_for_before_the_first_fold(cache: Path) -> None:
+    ids = open_folds(cache / "runs" / RUN, Places(cache_dir=cache), 2, 42).train.ids
+    path = cache / "weights.csv"
+    path.write_text("".join(f"{one},1\n" for one in ids[:-1]))
+    with pytest.raises(UsageError, match="1 image has no weight"):
+        promote(cache, "--folds", "2", "--sampling", "weighted", "--sampling-weights", str(path))
+    path.write_text("".join(f"{one},{row % 2}\n" for row, one in enumerate(ids)))
+    weighted = ("--sampling", "weighted", "--sampling-weights", str(path), "--max-memory", "1GB")
+    shown = promote(cache, "--folds", "2", "--steps", "3", "--patience", "1", *weighted).stdout
+    assert "2 networks, in its folder folds" in shown

@@ -17,6 +17,7 @@ from probe.bundle import About, Bundle, Neighbours, Rejection, write_bundle
 from probe.bundle.about import ENSEMBLE, REMEMBERED, SCHEMA
 from probe.bundle.files import require_free
 from probe.bundle.make.source import (
+    PROMOTED,
     Source,
     members_of,
     share_parameters,
@@ -133,6 +134,8 @@ def bundle_run(
     for part in parts:
         require_same_classes(run, result, part.entry.classes)
     projection = _projection(run, parts, pca)
+    if request.weights and result.head == PROMOTED:
+        raise UsageError("--weights: a fine-tuned run has a network of its own; leave it out")
     members = members_of(run, result)
     if len(members) > 1:  # networks that were fine-tuned for folds, each with its head
         if request.folds:
@@ -334,13 +337,16 @@ def calibration_of(
     """Return the calibration of the run's final head, as the run recorded it.
 
     A vote has none: a temperature cannot calibrate shares of votes, and thresholds chosen on the
-    members' probabilities do not hold for them. Nor has an ensemble of networks a temperature: out
-    of fold one network answers, which is surer than the mean of all.
+    members' probabilities do not hold for them. An ensemble of networks has no temperature, and no
+    threshold of confidence from images in its folds: there one network answers, which is surer
+    than the mean of all.
     """
     if result.params.get("ensemble") == "vote":
         return Calibration()
     held_out, temperature = predictions.get("val") or predictions.get("oof"), result.temperature
-    if temperature is None and not ensemble:
+    if ensemble:
+        held_out = predictions.get("val")  # of images outside the folds, if any
+    elif temperature is None:
         temperature = _fitted(held_out)
     chosen = None
     if result.multilabel is not None and {"val", "oof"} & result.metrics.keys():
