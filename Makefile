@@ -19,8 +19,10 @@ unexport PYTHONDONTWRITEBYTECODE
 demo: $(VENV)/.demo
 	$(BIN)/probe demo
 
-# a file of tests a process, which computes in one thread
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+# a file of tests a process, which computes in one thread; one more than cores, since tests wait for
+# processes that they start, and for the disk
+WORKERS ?= $(shell "$(PYTHON)" -c 'import os; print(min((os.cpu_count() or 1) + 1, 4))')
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 test: $(VENV)/.dev
 	$(PYTEST) $(TESTS)
@@ -39,7 +41,7 @@ test-lowest:
 	.venv-lowest/bin/python -m pip install --quiet --disable-pip-version-check \
 		-c .venv-lowest/lowest.txt -e . pytest pytest-xdist hypothesis
 	OMP_NUM_THREADS=1 .venv-lowest/bin/python -m pytest -W ignore::DeprecationWarning \
-		-n auto --maxprocesses 4 --dist loadfile $(LOWEST)
+		-n $(WORKERS) --dist loadfile $(LOWEST)
 
 # with the newest Python, NumPy 2 and no MXNet: what these move; NEWEST_TESTS= runs all tests.
 # Left out is what runs the same code once more: notebooks, pages, each form of a dataset from end
