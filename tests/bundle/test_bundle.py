@@ -424,7 +424,7 @@ def test_an_answer_waits_for_neither_mxnets_package_nor_scikit_learn(
     code = (
         "import sys\nfrom probe import Bundle\n"
         f"print(Bundle.load({str(digits_bundle)!r}).predict([{str(image)!r}])[0])\n"
-        "print({'mxnet', 'sklearn', 'scipy', 'matplotlib', 'onnx'} & set(sys.modules))"
+        "print({'mxnet', 'sklearn', 'scipy', 'matplotlib'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     answer, heavy = done.stdout.splitlines()

@@ -395,5 +395,5 @@ def test_equal_runs_share_a_rank_and_a_chosen_epoch_is_said(world: Path, tmp_pat
     assert sorted(ranks.values()) in ([1, 1, 3], [1, 2, 2])
     label = material.labels[runs[1].name]
     words = Parsed(page.path.read_text(encoding="utf-8")).words
-    told = f"the best epoch of {label} was chosen on the same validation images"
+    told = f"the best epoch of {label} was chosen on the same images"
     assert any(told in word for word in words)
