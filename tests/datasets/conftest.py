@@ -17,6 +17,7 @@ from filelock import FileLock
 from PIL import Image
 
 from tests.datasets.serving import server as server  # noqa: PLC0414 - a fixture
+from tests.thorough import THOROUGH
 
 CIFAR10_CLASSES = [
     "airplane",
@@ -39,6 +40,8 @@ def real_cifar10(tmp_path_factory: pytest.TempPathFactory) -> Path:
     data = os.environ.get("PROBE_TEST_DATA")
     if not data:
         pytest.skip("PROBE_TEST_DATA is not set, so there is no real CIFAR-10")
+    if not THOROUGH:
+        pytest.skip("unpacking 60,000 images takes a minute: make test-thorough")
     base = tmp_path_factory.getbasetemp()
     if os.environ.get("PYTEST_XDIST_WORKER"):
         base = base.parent  # of all processes of this run: unpacking takes half a minute
