@@ -75,9 +75,9 @@ took 2.4 s of CPU, of which two thirds were imports. Parts of 2, 4, 8, 16 and 32
 same CPU within what it varies by (ResNet-50 141 to 152 ms an image, DenseNet-121 121 to 136,
 ResNet-18 60 to 63).
 
-Since then less is imported and hashed. On that machine, idle, the newcomer's job took 6.1 s (10.9 of
-CPU), the script of ONNX Runtime 5.6 (10.9), best of 4; an hour before 7.1 (12.3) and 5.6 (10.7),
-best of 3.
+Since then less is imported and hashed. On that machine, idle, the newcomer's job took 6.1 s (10.9
+of CPU), the script of ONNX Runtime 5.6 (10.9), best of 4; two hours before 7.1 (12.3) and 5.6
+(10.7), best of 3.
 """
 
 from __future__ import annotations
