@@ -300,6 +300,8 @@ def train_new(
         settled = begun.training.options  # augmentation is
         asked = replace(asked, options=settled, part=part)
         asked.save(target)
+        if isinstance(source, Folds):
+            keep_dealt(source, target)
         return _train(source, begun, asked, target, cache, workers=workers, listeners=listeners)
 
 
@@ -344,6 +346,8 @@ def go_on(
                 held.enter_context(_alone(target))
             asked = PromoteRequest.read(target)
         remove_leftovers(target)
+        if isinstance(source, Folds):
+            keep_dealt(source, target)
         begun = _begin(source, asked, target, workers=workers)
         return _train(source, begun, asked, target, cache, workers=workers, listeners=listeners)
 
@@ -356,7 +360,6 @@ def _alone(folder: Path) -> AbstractContextManager[None]:
 
 def _begin(source: Source | Folds, asked: PromoteRequest, target: Path, *, workers: int) -> Begun:
     if isinstance(source, Folds):
-        keep_dealt(source, target)
         left = _left(source, target)
         ahead = len(left)
         _say_checked(source.sources[0])

@@ -295,6 +295,12 @@ def test_damage_and_change_are_told_before_anything_is_trained_or_counted(
     assert not list(run.rglob("checkpoints"))
 
 
+def test_what_cannot_begin_leaves_no_run(cache: Path) -> None:
+    with pytest.raises(UsageError, match="--max-memory 1MB is too little"):
+        promote(cache, "--folds", "2", "--max-memory", "1MB")
+    assert [one.name for one in (cache / "runs").iterdir()] == [RUN]
+
+
 def test_weights_of_images_are_asked_for_before_the_first_fold(cache: Path) -> None:
     ids = open_folds(cache / "runs" / RUN, Places(cache_dir=cache), 2, 42).train.ids
     path = cache / "weights.csv"
