@@ -308,6 +308,6 @@ def test_weights_of_images_are_asked_for_before_the_first_fold(cache: Path) -> N
     with pytest.raises(UsageError, match="1 image has no weight"):
         promote(cache, "--folds", "2", "--sampling", "weighted", "--sampling-weights", str(path))
     path.write_text("".join(f"{one},{row % 2}\n" for row, one in enumerate(ids)))
-    weighted = ("--sampling", "weighted", "--sampling-weights", str(path), "--max-memory", "1GB")
+    weighted = ("--sampling", "weighted", "--sampling-weights", str(path), "--max-memory", "8GB")
     shown = promote(cache, "--folds", "2", "--steps", "3", "--patience", "1", *weighted).stdout
     assert "2 networks, in its folder folds" in shown
