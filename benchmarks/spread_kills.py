@@ -37,8 +37,9 @@ Before reads were tried again, such a folder ended the command at its first imag
 
 The same on Ray, 3 entries, 18 kills, 0 wrong: with a bad folder 4 workers, 3 heads and 5 commands
 (at 128 and at 64 pixels), with a bad server 2 workers, 1 hung, 2 heads, and once all copies were
-removed. Two earlier entries were wrong: a head that went again while it was given the weights ended
-the command with a traceback, and so did copies that were removed between their fetch and hashing.
+removed. Before the loop and the copies were mended three entries were wrong: heads that went ended
+a command with an exception of gRPC, and copies that were removed between their fetch and hashing
+ended two with an error.
 
 Earlier versions failed here: shared weights whose last holder had died were not sent
 again, and a worker that was gone between two questions ended the command.

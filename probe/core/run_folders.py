@@ -17,6 +17,7 @@ from probe.core.regular import append_regular, open_regular
 from probe.errors import UsageError
 
 RESULT = "result.json"  # written last: a folder that has one is a finished run
+FOLDS = "folds"  # of a fine-tuning: their number among its parameters, and the folder of theirs
 MOST_HELD = 64
 OUTSIDE = ".elsewhere"  # a file beside the runs that lists those in other folders
 MOST_NOTED = 16 << 20  # bytes
@@ -27,6 +28,11 @@ NAMED = re.compile(r"[0-9-]+-\d{3}")  # as `new_run_folder` does
 
 # this process's new folders and their locks, so that no other process removes them as leftovers
 _held: deque[tuple[Path, int]] = deque()
+
+
+def fold_folder(run: Path, number: int) -> Path:
+    """Return the folder of a fold's fine-tuning in that of its run; folds count from 1."""
+    return run / FOLDS / str(number)
 
 
 def new_run_folder(runs: Path) -> Path:

@@ -23,6 +23,7 @@ from probe.core.columns import Column
 from probe.core.files import replacing
 from probe.core.indexing import rows_of_ids
 from probe.core.records import write_record
+from probe.core.run_folders import FOLDS
 from probe.datasets import Split
 from probe.errors import DataError, PromoteError
 from probe.evaluation.many import BLOCK
@@ -137,12 +138,7 @@ def finish(begun: Begun, request: PromoteRequest, *, ledger: Path, spent: float 
             logits[:, np.asarray(head.classes_)] = head.predict_logits(features)
             scored[name] = measure_logits(logits, split.labels, units)
         predictions[name] = predictions_of(split, scored[name], units)
-    gains = tuple(
-        gain_of(name, source.predictions[name], one)
-        for name, one in predictions.items()
-        if one.task.figure(one.probabilities, one.label_columns)
-        is not None  # test images may have no label at all
-    )
+    gains = gains_of(source.predictions, predictions)
     seconds = training.progress.seconds + spent
     result = _result(begun, request, scored, looks, seconds)
     _write_network(source, request, values, folder)
@@ -225,7 +221,7 @@ def params_of(source: Source, request: PromoteRequest) -> dict[str, Value]:
     if request.rates:
         plain["rates"] = ", ".join(f"{one:g}" for one in request.rates)
     if request.folds:
-        plain["folds"] = request.folds
+        plain[FOLDS] = request.folds
     if request.planned:
         planned = (f"{one.length} to step {one.steps}" for one in request.planned)
         plain["planned"] = ", ".join(planned)
@@ -330,6 +326,18 @@ class Gain:
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON values."""
         return {name: value for name, value in asdict(self).items() if value is not None}
+
+
+def gains_of(
+    before: Mapping[str, Predictions], after: Mapping[str, Predictions]
+) -> tuple[Gain, ...]:
+    """Compare predictions of the same images on each split that has a figure."""
+    return tuple(
+        gain_of(name, before[name], one)
+        for name, one in after.items()
+        if one.task.figure(one.probabilities, one.label_columns)
+        is not None  # test images may have no label at all
+    )
 
 
 def gain_of(split: str, before: Predictions, after: Predictions) -> Gain:

@@ -30,7 +30,7 @@ from safetensors.numpy import load_file
 from probe.core.files import make_folder
 from probe.core.indexing import rows_of_ids
 from probe.core.records import read_record, write_record
-from probe.core.run_folders import RESULT
+from probe.core.run_folders import FOLDS, RESULT, fold_folder
 from probe.core.short_repr import short_repr
 from probe.datasets import Split
 from probe.engines import Parameters, make_engine
@@ -60,7 +60,7 @@ from probe.finetune.finish import (
     GAINED,
     Promoted,
     finish,
-    gain_of,
+    gains_of,
     origin_of,
     params_of,
     predictions_of,
@@ -82,7 +82,7 @@ from probe.runs.selection import out_of_fold
 if TYPE_CHECKING:
     from probe.heads.base import BaseHead, LinearHead
 
-FOLDS, DEALT = "folds", "dealt.json"
+DEALT = "dealt.json"
 
 Array64 = NDArray[np.float64]
 
@@ -242,14 +242,9 @@ def _heads(
     return found, out_of_fold(part, found, folds, len(joined.entry.classes))
 
 
-def place_of(folder: Path, number: int) -> Path:
-    """Return the folder of a fold's fine-tuning; folds count from 1."""
-    return folder / FOLDS / str(number)
-
-
 def is_done(folder: Path, number: int) -> bool:
     """Whether a fold's fine-tuning is complete."""
-    place = place_of(folder, number)
+    place = fold_folder(folder, number)
     return (place / RESULT).exists() and load_course(place) is not None
 
 
@@ -276,14 +271,14 @@ def keep_dealt(folds: Folds, folder: Path) -> None:
         write_record(path, {"schema": SCHEMA, "digest": folds.digest})
     for number in range(1, len(folds.sources) + 1):
         if is_done(folder, number):
-            shutil.rmtree(place_of(folder, number) / FOLDER, ignore_errors=True)
+            shutil.rmtree(fold_folder(folder, number) / FOLDER, ignore_errors=True)
 
 
 def begin_fold(
     folds: Folds, number: int, asked: PromoteRequest, folder: Path, *, workers: int
 ) -> Begun:
     """Build the network of a fold, after its last checkpoint if there is one; see `begin`."""
-    place, source = place_of(folder, number), folds.sources[number - 1]
+    place, source = fold_folder(folder, number), folds.sources[number - 1]
     weights = None
     if asked.sample_weights is not None:  # of all images, so that a missing one is told at once
         every = read_sample_weights(Path(asked.sample_weights), list(folds.train.ids))
@@ -322,7 +317,7 @@ def train_folds(
     """
     courses = []
     for number in range(1, len(folds.sources) + 1):
-        place, name = place_of(folder, number), f"fold {number}"
+        place, name = fold_folder(folder, number), f"fold {number}"
         course = load_course(place) if is_done(folder, number) else None
         if course is None:
             place.mkdir(parents=True, exist_ok=True)
@@ -361,7 +356,7 @@ def finish_folds(
         A file of a fold is damaged.
     """
     opened, before = folds.opened, {"oof": folds.probe("oof")}
-    places = [place_of(folder, number) for number in range(1, len(folds.sources) + 1)]
+    places = [fold_folder(folder, number) for number in range(1, len(folds.sources) + 1)]
     own, networks = [read_run(place) for place in places], [_network(place) for place in places]
     known = _out_of_fold(folds, places)
     scored = {"oof": measure_logits(known, folds.train.labels, folds.units["train"])}
@@ -382,11 +377,7 @@ def finish_folds(
     predictions = {
         name: predictions_of(splits[name], one, one.units) for name, one in scored.items()
     }
-    gains = tuple(
-        gain_of(name, before[name], one)
-        for name, one in predictions.items()
-        if one.task.figure(one.probabilities, one.label_columns) is not None
-    )
+    gains = gains_of(before, predictions)
     result = _result(folds, asked, own, scored, looks)
     save_predictions(folder, predictions)
     about = f"{result.backbone} to {result.layer} on {result.dataset}"

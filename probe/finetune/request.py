@@ -16,7 +16,7 @@ from probe.bundle.about import MOST_NETWORKS
 from probe.core.options import Words, read_bytes, texts, words
 from probe.core.records import read_record, write_record
 from probe.core.regular import MOST_TEXT, open_regular
-from probe.core.run_folders import RESULT, is_held
+from probe.core.run_folders import FOLDS, RESULT, is_held
 from probe.core.text import counted
 from probe.core.urls import is_url, public, text_of
 from probe.errors import UsageError
@@ -167,7 +167,7 @@ class PromoteRequest:
         if not path.is_file():
             raise UsageError(f"{folder}: no {FILE_NAME}, so not a fine-tuning that could go on")
         if not finished and (folder / RESULT).exists():
-            longer = "" if (folder / "folds").is_dir() else (
+            longer = "" if (folder / FOLDS).is_dir() else (
                 "; --epochs N, or --steps N, goes on longer"
             )  # fmt: skip
             raise UsageError(f"{folder}: this fine-tuning is complete{longer}")

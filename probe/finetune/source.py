@@ -22,6 +22,7 @@ from probe.cache.features import FeatureSplit
 from probe.cache.joining import Joined, join, parse_features_name
 from probe.cache.store import Entry, Store
 from probe.core.indexing import rows_of_ids
+from probe.core.run_folders import FOLDS, fold_folder
 from probe.core.short_repr import short_repr
 from probe.datasets import Dataset, Split
 from probe.errors import CacheError, DataError, UnknownNameError, UsageError
@@ -223,7 +224,7 @@ def _head(
     from probe.heads.base import LinearHead
 
     if result.head == PROMOTED:
-        network = folder / "folds" / "1" if result.params.get("folds") else folder
+        network = fold_folder(folder, 1) if result.params.get(FOLDS) else folder
         raise UsageError(
             f"{folder}: this run is fine-tuned already; to go on from it, run `probe extract "
             f"--weights {network / 'backbone.safetensors'}` and fit a head"

@@ -19,7 +19,7 @@ from probe.bench.record import Bench, Comparison, Row
 from probe.cache.features import FeatureSet
 from probe.cache.joining import Joined, join, parse_features_name
 from probe.cache.store import Entry, Store
-from probe.core.run_folders import RESULT
+from probe.core.run_folders import FOLDS, RESULT
 from probe.core.short_repr import short_repr
 from probe.errors import ProbeError, UnknownNameError, UsageError
 from probe.evaluation.learning_curve import FILE_NAME as LEARNING_CURVE
@@ -143,7 +143,7 @@ class Material:
 
 def _watched(result: RunResult) -> str | None:
     """Return the split whose images chose a run's best epoch; None where none did."""
-    if result.params.get("folds") is not None:  # each fold those of its own
+    if result.params.get(FOLDS) is not None:  # each fold those of its own
         return "oof"
     chose = ("best_epoch", "patience")
     return "val" if any(result.params.get(name) is not None for name in chose) else None

@@ -16,6 +16,7 @@ from probe.bundle.network import NETWORK, ForeignParameters
 from probe.cache.features import FeatureSet
 from probe.cache.key import FeatureKey, preprocess_identity
 from probe.core.memo import Memo
+from probe.core.run_folders import FOLDS, fold_folder
 from probe.engines import Parameters
 from probe.errors import BundleError, UsageError, WeightsError
 from probe.preprocess.spec import PreprocessSpec
@@ -128,10 +129,10 @@ def _is_foreign(source: Source) -> bool:
 
 def members_of(run: Path, result: RunResult) -> list[Path]:
     """Return the folders of the networks that answer together: those of the folds, or the run."""
-    count = result.params.get("folds") if result.head == PROMOTED else None
+    count = result.params.get(FOLDS) if result.head == PROMOTED else None
     if not isinstance(count, int):
         return [run]
-    return [run / "folds" / str(number) for number in range(1, count + 1)]
+    return [fold_folder(run, number) for number in range(1, count + 1)]
 
 
 def source_of(
